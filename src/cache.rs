@@ -1,0 +1,109 @@
+//! What a response that depends on the session tells caches (RFC 9111).
+//!
+//! A shared cache that stores a page made for one visitor hands it, and its `Set-Cookie`, to all
+//! others: CVE-2023-30861, CVE-2026-27205. So each response whose request used the session varies
+//! by `Cookie` and is `private`; where the handler has asked for shared caching in so many words,
+//! a read leaves that alone, and a cookie that must go out overrules it.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CACHE_CONTROL, Entry, VARY},
+};
+
+/// Caches in front of the origin that have headers of their own (RFC 9213 and its predecessor).
+const SURROGATES: [HeaderName; 2] =
+    [HeaderName::from_static("cdn-cache-control"), HeaderName::from_static("surrogate-control")];
+
+/// Whether the handler has asked for shared caching in so many words.
+pub(crate) fn is_shared(headers: &HeaderMap) -> bool {
+    let named = |directive: &[u8]| is(directive, b"public") || is(directive, b"s-maxage");
+    SURROGATES.iter().any(|name| headers.contains_key(name))
+        || headers.get_all(CACHE_CONTROL).iter().any(|value| directives(value.as_bytes()).any(named))
+}
+
+/// Adds `Cookie` to `Vary`, unless it is there or all requests differ (`*`).
+pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
+    let covered = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(b"cookie");
+    if headers.get_all(VARY).iter().any(|value| directives(value.as_bytes()).any(covered)) {
+        return;
+    }
+    append(headers, VARY, "Cookie");
+}
+
+/// Adds `private`, unless a bare `private` or `no-store` is there.
+pub(crate) fn make_private(headers: &mut HeaderMap) {
+    let covered = |directive: &[u8]| directive.eq_ignore_ascii_case(b"private") || is(directive, b"no-store");
+    if headers.get_all(CACHE_CONTROL).iter().any(|value| directives(value.as_bytes()).any(covered)) {
+        return;
+    }
+    append(headers, CACHE_CONTROL, "private");
+}
+
+/// Takes out what asks for shared caching, so that a cookie can go out.
+pub(crate) fn overrule_shared(headers: &mut HeaderMap) {
+    for name in &SURROGATES {
+        headers.remove(name);
+    }
+    let mut kept: Vec<u8> = Vec::new();
+    for value in headers.get_all(CACHE_CONTROL) {
+        for directive in directives(value.as_bytes()) {
+            if !is(directive, b"public") && !is(directive, b"s-maxage") {
+                if !kept.is_empty() {
+                    kept.extend_from_slice(b", ");
+                }
+                kept.extend_from_slice(directive);
+            }
+        }
+    }
+    match HeaderValue::try_from(kept) {
+        Ok(value) if !value.is_empty() => drop(headers.insert(CACHE_CONTROL, value)),
+        _ => drop(headers.remove(CACHE_CONTROL)),
+    }
+}
+
+/// Appends a member to a list header, in its last line: not every proxy reads a second one.
+fn append(headers: &mut HeaderMap, name: HeaderName, member: &'static str) {
+    match headers.entry(name) {
+        Entry::Occupied(mut entry) => {
+            if let Some(last) = entry.iter_mut().next_back() {
+                let mut list = last.as_bytes().to_vec();
+                if !list.trim_ascii().is_empty() {
+                    list.extend_from_slice(b", ");
+                }
+                list.extend_from_slice(member.as_bytes());
+                *last = HeaderValue::try_from(list).unwrap_or(HeaderValue::from_static(member));
+            }
+        }
+        Entry::Vacant(entry) => {
+            entry.insert(HeaderValue::from_static(member));
+        }
+    }
+}
+
+/// Whether a directive has this name, with or without an argument.
+fn is(directive: &[u8], name: &[u8]) -> bool {
+    let end = memchr::memchr(b'=', directive).unwrap_or(directive.len());
+    directive.get(..end).is_some_and(|found| found.trim_ascii().eq_ignore_ascii_case(name))
+}
+
+/// The members of a list header; a comma inside a quoted string separates nothing.
+fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (mut quoted, mut escaped) = (false, false);
+        let end = text.iter().position(|&c| {
+            match c {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b',' => return !quoted,
+                _ => {}
+            }
+            false
+        });
+        rest = end.and_then(|end| text.get(end + 1..));
+        Some(text.get(..end.unwrap_or(text.len())).unwrap_or_default().trim_ascii())
+    })
+    .filter(|member| !member.is_empty())
+}

@@ -1,0 +1,894 @@
+//! `SessionCodec<T>`: headers in, headers out, time as a parameter. The session's times, schema and
+//! migration, which of several cookies, and the sign-out marker.
+
+use crate::{
+    cookie::{self, SetCookie, Template},
+    error::{Incoming, NotEncodable, RejectedKind, TooLarge, UpdateError},
+    frame::{self, FrameError, Suite},
+    key::{KeyId, Purpose},
+    lifetime::{self, Lifetime, Rules, Times, Verdict},
+    ring::{KeyRingHandle, LayerKeys, LayerSlot},
+    seal::NONCE,
+    shape::Shape,
+};
+use http::{HeaderMap, HeaderValue, header::COOKIE};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, SystemTime},
+};
+
+/// Of several cookies with our name, so many that name a key of the ring are authenticated.
+const MOST_CANDIDATES: usize = 8;
+
+/// The session's fixed-width fields, before its payload in the plaintext.
+pub(crate) const META: usize = 45;
+
+/// A marker's plaintext: one time, 64 bits.
+const MARKER: usize = 8;
+
+/// Room before a payload for everything that a frame has there, in the suite that needs most.
+const ROOM: usize = Suite::Xaes256Gcm.before() + META;
+
+/// How a session is sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Nobody but the server can read or change it: XAES-256-GCM. The default.
+    #[default]
+    Encrypted,
+    /// The client can read it, but not change it: HMAC-SHA-256.
+    Signed,
+}
+
+impl Mode {
+    pub(crate) const fn suite(self) -> Suite {
+        match self {
+            Mode::Encrypted => Suite::Xaes256Gcm,
+            Mode::Signed => Suite::HmacSha256,
+        }
+    }
+
+    const fn of(suite: Suite) -> Mode {
+        match suite {
+            Suite::Xaes256Gcm => Mode::Encrypted,
+            Suite::HmacSha256 => Mode::Signed,
+        }
+    }
+}
+
+/// A session's random id: 16 bytes, new with each session and with each `renew`, shown as 32
+/// hexadecimal digits. It is no secret, and opens nothing; a denylist can name a session by it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    /// The id with these bytes, as a denylist has stored them.
+    pub const fn from_bytes(bytes: [u8; 16]) -> SessionId {
+        SessionId(bytes)
+    }
+
+    /// The id's bytes.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is known of a session beside its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionMeta {
+    key_id: KeyId,
+    mode: Mode,
+    meta: Meta,
+    idle_deadline: Option<u64>,
+    absolute_deadline: u64,
+}
+
+impl SessionMeta {
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.meta.id
+    }
+    /// The key that opened the cookie; the primary, if none came in.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+    /// How the cookie was sealed.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+    /// The schema number in the cookie.
+    pub fn schema(&self) -> u16 {
+        self.meta.form.schema
+    }
+    /// How long the session lives.
+    pub fn lifetime(&self) -> Lifetime {
+        self.meta.lifetime
+    }
+    /// When the session began; kept by `renew`.
+    pub fn created_at(&self) -> SystemTime {
+        lifetime::to_system(self.meta.times.created)
+    }
+    /// What the absolute timeout, or the session's own lifetime, counts from.
+    pub fn renewed_at(&self) -> SystemTime {
+        lifetime::to_system(self.meta.times.renewed)
+    }
+    /// When this cookie was made.
+    pub fn issued_at(&self) -> SystemTime {
+        lifetime::to_system(self.meta.times.issued)
+    }
+    /// When the session ends if nothing happens: the earlier of both deadlines.
+    pub fn expires_at(&self) -> SystemTime {
+        let idle = self.idle_deadline.unwrap_or(self.absolute_deadline);
+        lifetime::to_system(idle.min(self.absolute_deadline))
+    }
+    /// When the idle timeout strikes; `None` where the lifetime is the session's own.
+    pub fn idle_deadline(&self) -> Option<SystemTime> {
+        self.idle_deadline.map(lifetime::to_system)
+    }
+    /// When the absolute timeout strikes, or the session's own lifetime ends.
+    pub fn absolute_deadline(&self) -> SystemTime {
+        lifetime::to_system(self.absolute_deadline)
+    }
+}
+
+/// The form of a payload: the developer's number and the type's fingerprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) schema: u16,
+    pub(crate) shape: Shape,
+}
+
+/// The fixed-width fields of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) form: Form,
+    pub(crate) id: SessionId,
+    pub(crate) times: Times,
+    pub(crate) lifetime: Lifetime,
+}
+
+const FLAG_BROWSER: u8 = 0b0000_0001;
+
+impl Meta {
+    /// `flags[1] schema[2] shape[4] id[16] created[6] renewed[6] issued[6] own[4]`, numbers
+    /// little-endian; no field's value changes the width.
+    fn to_bytes(&self) -> [u8; META] {
+        let (flags, own) = match self.lifetime {
+            Lifetime::Timeouts => (0, 0),
+            Lifetime::Browser => (FLAG_BROWSER, 0),
+            Lifetime::Own(own) => (0, u32::try_from(own.as_secs()).unwrap_or(u32::MAX)),
+        };
+        let mut bytes = [0; META];
+        let mut out = bytes.iter_mut();
+        let mut put = |field: &[u8]| field.iter().zip(&mut out).for_each(|(byte, out)| *out = *byte);
+        put(&[flags]);
+        put(&self.form.schema.to_le_bytes());
+        put(&self.form.shape.to_bytes());
+        put(&self.id.0);
+        for time in [self.times.created, self.times.renewed, self.times.issued] {
+            let [a, b, c, d, e, f, _, _] = time.min(lifetime::LATEST).to_le_bytes();
+            put(&[a, b, c, d, e, f]);
+        }
+        put(&own.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; META]) -> Option<Meta> {
+        fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+            let (field, behind) = rest.split_first_chunk::<N>()?;
+            *rest = behind;
+            Some(*field)
+        }
+        let rest = &mut bytes.as_slice();
+        let [flags] = take(rest)?;
+        let schema = u16::from_le_bytes(take(rest)?);
+        let shape = Shape::from_bytes(take(rest)?);
+        let id = SessionId(take(rest)?);
+        let mut time = || {
+            let [a, b, c, d, e, f] = take(rest)?;
+            Some(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+        };
+        let times = Times { created: time()?, renewed: time()?, issued: time()? };
+        let lifetime = match (flags, u32::from_le_bytes(take(rest)?)) {
+            (0, 0) => Lifetime::Timeouts,
+            (FLAG_BROWSER, 0) => Lifetime::Browser,
+            (0, own) => Lifetime::Own(Duration::from_secs(own.into())),
+            _ => return None,
+        };
+        Some(Meta { form: Form { schema, shape }, id, times, lifetime })
+    }
+}
+
+/// An encoded value, with room before it for the rest of a frame.
+#[derive(Clone)]
+pub(crate) struct Payload {
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl Payload {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// `hint`: how long the payload will be, so that its buffer, with room for the seal, grows once.
+    fn encode<V: Serialize>(value: &V, hint: usize) -> Result<Payload, NotEncodable> {
+        let mut buffer = Vec::with_capacity(ROOM + hint + Suite::HmacSha256.behind());
+        buffer.resize(ROOM, 0);
+        let buffer = postcard::to_extend(value, buffer).map_err(|_| NotEncodable::Serialize)?;
+        Ok(Payload { buffer, at: ROOM })
+    }
+}
+
+/// Decodes a payload that has been authenticated; all of it, to the last byte.
+fn decode<V: DeserializeOwned>(payload: &[u8]) -> Option<V> {
+    match postcard::take_from_bytes(payload) {
+        Ok((value, [])) => Some(value),
+        _ => None,
+    }
+}
+
+pub(crate) type Migrate<T> = Box<dyn Fn(&[u8]) -> Option<T> + Send + Sync>;
+pub(crate) type Encode<T> = Box<dyn Fn(&T, usize) -> Result<Payload, NotEncodable> + Send + Sync>;
+pub(crate) type AcceptIf<T> = Box<dyn Fn(&SessionMeta, &T) -> bool + Send + Sync>;
+
+/// Which forms a codec reads and writes.
+pub(crate) struct Schemas<T> {
+    pub(crate) own: Form,
+    pub(crate) migrations: Vec<(Form, Migrate<T>)>,
+    pub(crate) write_as: Option<(Form, Encode<T>)>,
+}
+
+impl<T> Schemas<T> {
+    pub(crate) fn migrate<Old: DeserializeOwned + 'static>(
+        migrate: impl Fn(Old) -> T + Send + Sync + 'static,
+    ) -> Migrate<T> {
+        Box::new(move |payload| decode(payload).map(&migrate))
+    }
+
+    pub(crate) fn encode_as<Old: Serialize + 'static>(
+        convert: impl Fn(&T) -> Old + Send + Sync + 'static,
+    ) -> Encode<T> {
+        Box::new(move |value, hint| Payload::encode(&convert(value), hint))
+    }
+
+    /// The form of new sessions, and of those that came in a form not newer than it.
+    fn written(&self) -> Form {
+        self.write_as.as_ref().map_or(self.own, |(form, _)| *form)
+    }
+}
+
+/// How many bytes there are for an encoded session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) max_set_cookie: usize,
+    /// The digits of the longest `Max-Age` that can occur.
+    pub(crate) digits: usize,
+    pub(crate) suite: Suite,
+}
+
+impl Budget {
+    fn overhead(&self) -> usize {
+        self.suite.before() + META + self.suite.behind()
+    }
+
+    pub(crate) fn max_payload(&self, template: &Template) -> usize {
+        let fixed = template.name_len() + template.attributes_len(self.digits);
+        let text = self.max_set_cookie.saturating_sub(fixed).min(frame::MAX_VALUE);
+        frame::decoded_len(text).saturating_sub(self.overhead())
+    }
+
+    pub(crate) fn needed(&self, template: &Template, payload: usize) -> usize {
+        template.rendered_len(self.overhead() + payload, self.digits)
+    }
+}
+
+/// Opens and seals sessions of type `T`: headers in, headers out, time as a parameter.
+///
+/// It knows no framework and reads no clock. It is what a [`SessionLayer`](crate::SessionLayer)
+/// works with, and what makes a cookie for a test:
+///
+/// ```
+/// # use cookie_session::{Key, KeyRing, SessionLayer};
+/// # use http::{HeaderMap, header::COOKIE};
+/// # use std::time::SystemTime;
+/// let layer = SessionLayer::<u64>::builder(KeyRing::new(Key::generate()?, [])?).build()?;
+/// let now = SystemTime::now();
+///
+/// let cookie = layer.codec().seal(&42, None, None, now)?;
+/// let request = HeaderMap::from_iter([(COOKIE, cookie.request_header())]);
+/// assert_eq!(layer.codec().open(&request, now).value(), Some(&42));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct SessionCodec<T> {
+    pub(crate) ring: KeyRingHandle,
+    pub(crate) keys: Arc<LayerSlot>,
+    pub(crate) accepts: Vec<Suite>,
+    pub(crate) writes: Suite,
+    pub(crate) session: Template,
+    pub(crate) marker: Template,
+    pub(crate) formerly: Vec<Former>,
+    pub(crate) rules: Rules,
+    pub(crate) budget: Budget,
+    pub(crate) max_payload: usize,
+    pub(crate) schemas: Schemas<T>,
+    pub(crate) accept_if: Option<AcceptIf<T>>,
+}
+
+/// An earlier identity of the cookie, which only removals and markers go to.
+pub(crate) struct Former {
+    pub(crate) session: Template,
+    pub(crate) marker: Template,
+    /// Its name's place among the names of the layer's binding.
+    pub(crate) name_index: usize,
+}
+
+impl<T> fmt::Debug for SessionCodec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCodec").field("name", &self.session.name()).finish_non_exhaustive()
+    }
+}
+
+/// What came in of our cookies: enough to remove them and to make a marker, without any decoding.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Evidence {
+    /// How many cookies with our name, sealed or not.
+    pub(crate) ours: usize,
+    /// How many with an earlier identity's name that is not ours.
+    pub(crate) former: usize,
+    /// The largest `created_at` of those that are authentic.
+    created: Option<u64>,
+    /// The latest sign-out marker.
+    marker: Option<u64>,
+}
+
+/// The cookies of a request, authenticated; nothing of `T` has run yet.
+pub(crate) struct Arrival {
+    pub(crate) keys: Arc<LayerKeys>,
+    pub(crate) evidence: Evidence,
+    /// Live sessions, the best first.
+    candidates: Vec<Candidate>,
+    rejected: Option<RejectedKind>,
+    pub(crate) unknown_keys: u64,
+}
+
+struct Candidate {
+    meta: Meta,
+    suite: Suite,
+    key_id: KeyId,
+    fallback: Option<Arc<AtomicU64>>,
+    payload: Payload,
+}
+
+/// Where an accepted session came from.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) meta: Meta,
+    pub(crate) suite: Suite,
+    pub(crate) key_id: KeyId,
+    /// Its cookie is not what would be written now: key, schema or mode differ.
+    pub(crate) moves: bool,
+}
+
+/// A session ready for use: accepted, or fresh.
+pub(crate) struct Loaded<T> {
+    pub(crate) value: T,
+    pub(crate) incoming: Incoming,
+    pub(crate) origin: Option<Origin>,
+    pub(crate) fallback: Option<Arc<AtomicU64>>,
+    /// The value in `T`'s own form. `None`: a default that does not encode today.
+    pub(crate) own: Option<Payload>,
+    /// The value in the form of `write_as`, where that is what is written.
+    pub(crate) out: Option<Payload>,
+    /// What a re-issue sends, where that is neither of the two.
+    pub(crate) resend: Option<(Form, Payload)>,
+}
+
+/// A value encoded for storing: in `T`'s own form, and in the written one where that differs.
+pub(crate) struct Encoded {
+    pub(crate) own: Payload,
+    pub(crate) out: Option<Payload>,
+}
+
+impl<T> SessionCodec<T> {
+    /// Authenticates the cookies of a request. Runs nothing of the user's.
+    pub(crate) fn arrive(&self, cookies: &[HeaderValue], now: u64) -> Arrival {
+        let keys = self.keys.keys();
+        let mut evidence = self.count(cookies);
+        let (mut candidates, mut rejected, mut tried, mut unknown_keys) = (Vec::new(), None, 0, 0);
+        for value in cookie::find(cookies, self.session.name()) {
+            if tried == MOST_CANDIDATES {
+                break;
+            }
+            let outcome = self.authenticate(&keys, value, Purpose::Session).and_then(|opened| {
+                tried += 1;
+                let opened = opened?;
+                self.candidate(opened, now, &mut evidence)
+            });
+            match outcome {
+                Ok(candidate) => candidates.push(candidate),
+                Err(kind) => {
+                    unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
+                    rejected = rejected.max(Some(kind));
+                }
+            }
+        }
+        if evidence.created.is_some() {
+            evidence.marker = self.marker_time(&keys, cookies);
+            candidates.retain(|candidate: &Candidate| {
+                let signed_out = evidence.marker.is_some_and(|marker| candidate.meta.times.created <= marker);
+                if signed_out {
+                    rejected = rejected.max(Some(RejectedKind::SignedOut));
+                }
+                !signed_out
+            });
+        }
+        // The newest first; of equals the later in the header.
+        candidates.reverse();
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.meta.times.issued));
+        Arrival { keys, evidence, candidates, rejected, unknown_keys }
+    }
+
+    fn count(&self, cookies: &[HeaderValue]) -> Evidence {
+        let ours = cookie::find(cookies, self.session.name()).count();
+        let other = |former: &&Former| former.name_index != 0;
+        let mut names: Vec<&str> =
+            self.formerly.iter().filter(other).map(|former| former.session.name()).collect();
+        names.dedup();
+        let former = names.into_iter().map(|name| cookie::find(cookies, name).count()).sum();
+        Evidence { ours, former, created: None, marker: None }
+    }
+
+    /// Opens one cookie's value. The outer error: it does not parse or names no key; the inner: the
+    /// key that it names does not open it.
+    fn authenticate<'k>(
+        &self,
+        keys: &'k LayerKeys,
+        value: &[u8],
+        purpose: Purpose,
+    ) -> Result<Result<Authentic<'k>, RejectedKind>, RejectedKind> {
+        let room = ROOM - META - Suite::HmacSha256.before();
+        let frame = frame::parse(value, room).map_err(|error| match error {
+            FrameError::TooLong => RejectedKind::TooLong,
+            FrameError::Malformed => RejectedKind::Malformed,
+        })?;
+        let suite = *(self.accepts.iter().find(|suite| suite.byte() == frame.suite))
+            .ok_or(RejectedKind::SuiteNotAccepted)?;
+        let mut buffer = frame.buffer;
+        if buffer.len() < room + suite.before() + suite.behind() {
+            return Err(RejectedKind::Malformed);
+        }
+        let found = keys.find(frame.key_id, suite, purpose).ok_or(RejectedKind::UnknownKey)?;
+        let opened = found.seal_key.open(buffer.get_mut(room..).unwrap_or_default());
+        Ok(opened.map_err(|_| RejectedKind::NotAuthentic).map(|()| {
+            buffer.truncate(buffer.len() - suite.behind());
+            Authentic {
+                suite,
+                key_id: frame.key_id,
+                fallback: found.fallback,
+                buffer,
+                at: room + suite.before(),
+            }
+        }))
+    }
+
+    fn candidate(
+        &self,
+        opened: Authentic<'_>,
+        now: u64,
+        evidence: &mut Evidence,
+    ) -> Result<Candidate, RejectedKind> {
+        let Authentic { suite, key_id, fallback, buffer, at } = opened;
+        let fields = buffer.get(at..).and_then(|plaintext| plaintext.first_chunk());
+        let meta = fields.and_then(Meta::from_bytes).ok_or(RejectedKind::Payload)?;
+        evidence.created = evidence.created.max(Some(meta.times.created));
+        match self.rules.judge(meta.times, meta.lifetime, now) {
+            Verdict::FromTheFuture => Err(RejectedKind::FromTheFuture),
+            Verdict::Expired => Err(RejectedKind::Expired),
+            Verdict::Live => {
+                let payload = Payload { buffer, at: at + META };
+                Ok(Candidate { meta, suite, key_id, fallback: fallback.cloned(), payload })
+            }
+        }
+    }
+
+    /// The latest time in the sign-out markers that came in.
+    pub(crate) fn marker_time(&self, keys: &LayerKeys, cookies: &[HeaderValue]) -> Option<u64> {
+        let named = |value| self.authenticate(keys, value, Purpose::SignOut).ok();
+        let opened = cookie::find(cookies, self.marker.name()).filter_map(named).take(MOST_CANDIDATES);
+        let time = |Authentic { buffer, at, .. }: Authentic<'_>| {
+            let time: [u8; MARKER] = buffer.get(at..)?.try_into().ok()?;
+            Some(u64::from_le_bytes(time))
+        };
+        opened.filter_map(Result::ok).filter_map(time).max()
+    }
+
+    /// What a session is called and how long it lives, for the user.
+    pub(crate) fn describe(&self, meta: &Meta, suite: Suite, key_id: KeyId) -> SessionMeta {
+        SessionMeta {
+            key_id,
+            mode: Mode::of(suite),
+            meta: meta.clone(),
+            idle_deadline: self.rules.idle_deadline(meta.times, meta.lifetime),
+            absolute_deadline: self.rules.absolute_deadline(meta.times, meta.lifetime),
+        }
+    }
+
+    /// The form in which a session is written that came in this form, or is new.
+    pub(crate) fn writes_old_form(&self, came_in: Option<u16>) -> bool {
+        let written = self.schemas.written();
+        self.schemas.write_as.is_some() && came_in.is_none_or(|schema| schema <= written.schema)
+    }
+
+    pub(crate) fn form(&self, old_form: bool) -> Form {
+        if old_form { self.schemas.written() } else { self.schemas.own }
+    }
+
+    pub(crate) fn too_large(&self, payload: usize) -> TooLarge {
+        TooLarge {
+            payload,
+            max_payload: self.max_payload,
+            needed: self.budget.needed(&self.session, payload),
+            max_set_cookie: self.budget.max_set_cookie,
+            name: self.session.name_len(),
+            attributes: self.session.attributes_len(self.budget.digits),
+            overhead: self.budget.overhead(),
+        }
+    }
+
+    /// Seals a session's cookie. `None`: the operating system gave no randomness.
+    pub(crate) fn seal_session(
+        &self,
+        keys: &LayerKeys,
+        meta: &Meta,
+        payload: Payload,
+        nonce: Option<[u8; NONCE]>,
+        now: u64,
+    ) -> Option<SetCookie> {
+        let key = keys.session()?;
+        let suite = key.suite();
+        let nonce = nonce_for(suite, nonce)?;
+        let Payload { mut buffer, at } = payload;
+        if let Some(room) = at.checked_sub(META).and_then(|from| buffer.get_mut(from..at)) {
+            room.copy_from_slice(&meta.to_bytes());
+        }
+        let start = at.checked_sub(META + suite.before())?;
+        key.seal(keys.primary_id().0, &nonce, &mut buffer, start);
+        let sealed = buffer.get(start..).unwrap_or_default();
+        Some(self.session.set(sealed, self.rules.max_age(meta.times, meta.lifetime, now)))
+    }
+
+    /// Removal cookies and, where something authentic came in, markers. `replaced`: the session's
+    /// own cookie is set by the same response, so its removal stays out.
+    pub(crate) fn remove(
+        &self,
+        keys: &LayerKeys,
+        evidence: &Evidence,
+        replaced: bool,
+        now: u64,
+    ) -> Departure<'_> {
+        let mut departure = Departure::default();
+        if evidence.ours > 0 && !replaced {
+            departure.cookies.push((self.session.removal(), &self.session));
+        }
+        departure.cookies.extend(self.former_removals());
+        let Some(created) = evidence.created else { return departure };
+        let time = now.max(created).max(evidence.marker.unwrap_or(0)).min(lifetime::LATEST);
+        let formers = self.formerly.iter().map(|former| (&former.marker, former.name_index));
+        for (template, name_index) in std::iter::once((&self.marker, 0)).chain(formers) {
+            match self.seal_marker(keys, template, name_index, time) {
+                Some(cookie) => {
+                    departure.cookies.push((cookie, template));
+                    departure.marker = Some(time);
+                }
+                None => departure.no_randomness = true,
+            }
+        }
+        departure
+    }
+
+    /// Removal cookies for all earlier identities.
+    pub(crate) fn former_removals(&self) -> impl Iterator<Item = (SetCookie, &Template)> {
+        self.formerly.iter().map(|former| (former.session.removal(), &former.session))
+    }
+
+    fn seal_marker(
+        &self,
+        keys: &LayerKeys,
+        template: &Template,
+        name_index: usize,
+        time: u64,
+    ) -> Option<SetCookie> {
+        let key = keys.marker(name_index)?;
+        let suite = key.suite();
+        let nonce = nonce_for(suite, None)?;
+        let mut buffer = vec![0; suite.before()];
+        buffer.extend_from_slice(&time.to_le_bytes());
+        key.seal(keys.primary_id().0, &nonce, &mut buffer, 0);
+        Some(template.set(&buffer, Some(self.rules.marker_max_age())))
+    }
+
+    /// A new session's `created_at`: after every marker that the request carries or sends.
+    pub(crate) fn created_after(marker: Option<u64>, now: u64) -> u64 {
+        marker.map_or(now, |marker| now.max(marker.saturating_add(1))).min(lifetime::LATEST)
+    }
+}
+
+/// A value that its key opened; the plaintext begins at `at`.
+struct Authentic<'k> {
+    suite: Suite,
+    key_id: KeyId,
+    fallback: Option<&'k Arc<AtomicU64>>,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+/// Randomness from the operating system, for every seal: a thread's generator repeats after a fork
+/// or a snapshot, and a repeated nonce breaks GCM.
+pub(crate) fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn nonce_for(suite: Suite, drawn: Option<[u8; NONCE]>) -> Option<[u8; NONCE]> {
+    match suite {
+        Suite::Xaes256Gcm => drawn.or_else(random),
+        Suite::HmacSha256 => Some([0; NONCE]),
+    }
+}
+
+impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
+    /// Decodes what arrived, and asks `accept_if`. Runs the user's code.
+    pub(crate) fn load(&self, arrival: &mut Arrival) -> Loaded<T> {
+        for candidate in std::mem::take(&mut arrival.candidates) {
+            let meta = candidate.meta.clone();
+            let (suite, key_id) = (candidate.suite, candidate.key_id);
+            match self.decode_candidate(candidate, arrival.keys.primary_id()) {
+                Err(kind) => arrival.rejected = arrival.rejected.max(Some(kind)),
+                Ok(loaded) => {
+                    let accepted = self.accept_if.as_ref().is_none_or(|accept_if| {
+                        accept_if(&self.describe(&meta, suite, key_id), &loaded.value)
+                    });
+                    if accepted {
+                        return loaded;
+                    }
+                    // The winner alone is judged: an older cookie is no way around a refusal.
+                    arrival.rejected = Some(RejectedKind::Refused);
+                    break;
+                }
+            }
+        }
+        self.fresh(arrival.rejected.map_or(Incoming::Absent, Incoming::Rejected))
+    }
+
+    fn decode_candidate(&self, candidate: Candidate, primary: KeyId) -> Result<Loaded<T>, RejectedKind> {
+        let Candidate { meta, suite, key_id, fallback, payload } = candidate;
+        let came_in = meta.form;
+        let written = self.schemas.written();
+        let older = came_in.schema < written.schema;
+        let moves = key_id != primary || older || suite != self.writes;
+        let origin = Some(Origin { meta, suite, key_id, moves });
+        let incoming = Incoming::Accepted;
+        if came_in.schema == self.schemas.own.schema {
+            if came_in.shape != self.schemas.own.shape {
+                return Err(RejectedKind::Payload);
+            }
+            let value = decode(payload.bytes()).ok_or(RejectedKind::Payload)?;
+            return Ok(Loaded {
+                value,
+                incoming,
+                origin,
+                fallback,
+                own: Some(payload),
+                out: None,
+                resend: None,
+            });
+        }
+        let (form, migrate) = (self.schemas.migrations.iter())
+            .find(|(form, _)| form.schema == came_in.schema)
+            .ok_or(RejectedKind::Schema)?;
+        if came_in.shape != form.shape {
+            return Err(RejectedKind::Payload);
+        }
+        let value = migrate(payload.bytes()).ok_or(RejectedKind::Payload)?;
+        let old_form = self.writes_old_form(Some(came_in.schema));
+        let Encoded { own, out } = self.encode(&value, old_form, 0).map_err(|_| RejectedKind::Payload)?;
+        let resend = (!older).then_some((came_in, payload));
+        Ok(Loaded { value, incoming, origin, fallback, own: Some(own), out, resend })
+    }
+
+    /// A session from `T::default()`.
+    pub(crate) fn fresh(&self, incoming: Incoming) -> Loaded<T> {
+        let value = T::default();
+        let encoded = self.encode(&value, self.writes_old_form(None), 0).ok();
+        let (own, out) = encoded.map_or((None, None), |Encoded { own, out }| (Some(own), out));
+        Loaded { value, incoming, origin: None, fallback: None, own, out, resend: None }
+    }
+
+    /// Encodes a value in `T`'s own form and, where that is what is written, in the older one.
+    /// `hint`: how long it will be, more or less.
+    pub(crate) fn encode(&self, value: &T, old_form: bool, hint: usize) -> Result<Encoded, NotEncodable> {
+        let own = Payload::encode(value, hint)?;
+        let out = match &self.schemas.write_as {
+            Some((_, encode)) if old_form => Some(encode(value, hint)?),
+            _ => None,
+        };
+        Ok(Encoded { own, out })
+    }
+
+    /// Whether an encoded value decodes, and to a value of the same encoded length (a `HashMap`
+    /// comes back in another order).
+    pub(crate) fn comes_back(&self, encoded: &Encoded) -> bool {
+        let own = decode::<T>(encoded.own.bytes())
+            .and_then(|value| Payload::encode(&value, 0).ok())
+            .is_some_and(|again| again.len() == encoded.own.len());
+        let out = encoded.out.as_ref().is_none_or(|out| {
+            let written = self.schemas.written().schema;
+            let migration = self.schemas.migrations.iter().find(|(form, _)| form.schema == written);
+            migration.is_some_and(|(_, migrate)| migrate(out.bytes()).is_some())
+        });
+        own && out
+    }
+
+    /// A copy of the value from its stored encoding.
+    pub(crate) fn decode_own(&self, payload: &[u8]) -> Option<T> {
+        decode(payload)
+    }
+
+    /// Opens the session in the `Cookie` headers of a request that came in at `now`.
+    ///
+    /// A cookie that does not open is no error: see [`Opened::incoming`]. The hook `accept_if`
+    /// is asked, as by the layer; counters and `tracing` events are the layer's.
+    pub fn open(&self, headers: &HeaderMap, now: SystemTime) -> Opened<T> {
+        let cookies: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+        let mut arrival = self.arrive(&cookies, lifetime::from_system(now));
+        let mut evidence = arrival.evidence;
+        if evidence.marker.is_none() {
+            evidence.marker = self.marker_time(&arrival.keys, &cookies);
+        }
+        let loaded = self.load(&mut arrival);
+        let session = loaded.origin.map(|Origin { meta, suite, key_id, .. }| {
+            let meta = self.describe(&meta, suite, key_id);
+            (loaded.value, meta)
+        });
+        Opened { session, incoming: loaded.incoming, evidence }
+    }
+
+    /// Seals a session into a cookie, under the primary key.
+    ///
+    /// `previous`: what is known of the session that is written again, which keeps its id, times
+    /// and lifetime; without it the session is new, and begins after `marker`
+    /// ([`Opened::marker`], or [`Removals::marker`] if the response signs out as well).
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError::TooLarge`], [`UpdateError::NotEncodable`], [`UpdateError::Random`], and
+    /// [`UpdateError::Expired`] if the previous session's absolute timeout or own lifetime is over.
+    pub fn seal(
+        &self,
+        value: &T,
+        previous: Option<&SessionMeta>,
+        marker: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Result<SetCookie, UpdateError> {
+        let now = lifetime::from_system(now);
+        let old_form = self.writes_old_form(previous.map(SessionMeta::schema));
+        let encoded = self.encode(value, old_form, 0).map_err(UpdateError::NotEncodable)?;
+        if cfg!(debug_assertions) && !self.comes_back(&encoded) {
+            return Err(UpdateError::NotEncodable(NotEncodable::RoundTrip));
+        }
+        let payload = encoded.out.unwrap_or(encoded.own);
+        if payload.len() > self.max_payload {
+            return Err(UpdateError::TooLarge(self.too_large(payload.len())));
+        }
+        let form = self.form(old_form);
+        let meta = match previous {
+            Some(previous) => {
+                let Meta { id, times, lifetime, .. } = previous.meta;
+                if now >= self.rules.absolute_deadline(times, lifetime) {
+                    return Err(UpdateError::Expired);
+                }
+                Meta { form, id, times: Times { issued: now.max(times.issued), ..times }, lifetime }
+            }
+            None => {
+                let created = Self::created_after(marker.map(lifetime::from_system), now);
+                let id = SessionId(random().ok_or(UpdateError::Random)?);
+                Meta {
+                    form,
+                    id,
+                    times: Times { created, renewed: now, issued: now },
+                    lifetime: Lifetime::Timeouts,
+                }
+            }
+        };
+        self.seal_session(&self.keys.keys(), &meta, payload, None, now).ok_or(UpdateError::Random)
+    }
+
+    /// The cookies that sign out: removals for what came in and for each `formerly`, and, if an
+    /// authentic session came in, the sign-out marker with them.
+    pub fn removals(&self, opened: &Opened<T>, now: SystemTime) -> Removals {
+        let departure = self.remove(&self.keys.keys(), &opened.evidence, false, lifetime::from_system(now));
+        Removals {
+            cookies: departure.cookies.into_iter().map(|(cookie, _)| cookie).collect(),
+            marker: departure.marker.map(lifetime::to_system),
+        }
+    }
+}
+
+/// What [`SessionCodec::open`] found in a request.
+pub struct Opened<T> {
+    session: Option<(T, SessionMeta)>,
+    incoming: Incoming,
+    evidence: Evidence,
+}
+
+impl<T> Opened<T> {
+    /// The session, if one was accepted.
+    pub fn value(&self) -> Option<&T> {
+        self.session.as_ref().map(|(value, _)| value)
+    }
+    /// What is known of it beside its data.
+    pub fn meta(&self) -> Option<&SessionMeta> {
+        self.session.as_ref().map(|(_, meta)| meta)
+    }
+    /// What became of the cookie that came in.
+    pub fn incoming(&self) -> Incoming {
+        self.incoming
+    }
+    /// The time of the latest sign-out marker that came in.
+    pub fn marker(&self) -> Option<SystemTime> {
+        self.evidence.marker.map(lifetime::to_system)
+    }
+}
+
+impl<T> fmt::Debug for Opened<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("incoming", &self.incoming).finish_non_exhaustive()
+    }
+}
+
+/// The cookies that sign out.
+#[derive(Debug)]
+pub struct Removals {
+    cookies: Vec<SetCookie>,
+    marker: Option<SystemTime>,
+}
+
+impl Removals {
+    /// All of them, the markers last.
+    pub fn cookies(&self) -> &[SetCookie] {
+        &self.cookies
+    }
+    /// The marker's time, for [`SessionCodec::seal`] in the same response. `None` where nothing
+    /// authentic came in, or the operating system gave no randomness.
+    pub fn marker(&self) -> Option<SystemTime> {
+        self.marker
+    }
+}
+
+/// The cookies that sign out, each with the template that it was rendered from.
+#[derive(Default)]
+pub(crate) struct Departure<'c> {
+    pub(crate) cookies: Vec<(SetCookie, &'c Template)>,
+    pub(crate) marker: Option<u64>,
+    pub(crate) no_randomness: bool,
+}

@@ -1,0 +1,961 @@
+//! Settings from code and from configuration, and all of their validation.
+
+use crate::{
+    codec::{AcceptIf, Budget, Encode, Form, Former, Migrate, Mode, Schemas, SessionCodec, SessionMeta},
+    cookie::{self, MAX_SET_COOKIE, SameSite, Target, Template},
+    error::{ConfigError, KeyError, NotEncodable, Shown},
+    frame::Suite,
+    key::{self, KeyRing},
+    lifetime::{self, MAX_LIFETIME, Rules},
+    ring::{Binding, KeyRingHandle},
+    shape::{self, Shape, Unsupported},
+};
+use http::request::Parts;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, EnumAccess, MapAccess, SeqAccess, Visitor},
+};
+use std::{
+    fmt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+use zeroize::Zeroizing;
+
+const DEFAULT_NAME: &str = "__Host-Http-session";
+const DEFAULT_NAME_INSECURE: &str = "session";
+const DEFAULT_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+const DEFAULT_ABSOLUTE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// An earlier identity of the session's cookie, for [`SessionBuilder::formerly`]: to a browser, a
+/// cookie with another name, Domain, Path or Partitioned is another cookie.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `None`: the layer's own.
+    name: Option<String>,
+    domain: Option<String>,
+    path: Option<String>,
+    partitioned: bool,
+}
+
+impl Identity {
+    /// As the layer writes now, but for what the setters change.
+    pub fn current() -> Self {
+        Identity { name: None, domain: None, path: None, partitioned: false }
+    }
+
+    /// A cookie of this name, without Domain, with `Path=/`, not Partitioned, but for what the
+    /// setters change.
+    pub fn named(name: impl Into<String>) -> Self {
+        Identity { name: Some(name.into()), ..Identity::current() }
+    }
+
+    /// It had this Domain.
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// It had this Path.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// It was Partitioned.
+    pub fn partitioned(mut self) -> Self {
+        self.partitioned = true;
+        self
+    }
+
+    fn resolve(&self, current: &Target) -> Target {
+        let base = match &self.name {
+            None => current.clone(),
+            Some(name) => {
+                Target { name: name.clone(), domain: None, path: "/".to_owned(), partitioned: false }
+            }
+        };
+        Target {
+            name: base.name,
+            domain: self.domain.clone().or(base.domain),
+            path: self.path.clone().unwrap_or(base.path),
+            partitioned: self.partitioned || base.partitioned,
+        }
+    }
+}
+
+/// What both configuration and code can set.
+#[derive(Debug)]
+struct Settings {
+    name: Option<String>,
+    context: String,
+    domain: Option<String>,
+    path: String,
+    same_site: SameSite,
+    partitioned: bool,
+    insecure_for_local_http: bool,
+    max_set_cookie: usize,
+    mode: Mode,
+    accept_modes: Vec<Mode>,
+    idle_timeout: Option<Duration>,
+    absolute_timeout: Duration,
+    max_own_lifetime: Option<Duration>,
+    reissue_after: Option<Duration>,
+    formerly: Vec<Identity>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            name: None,
+            context: String::new(),
+            domain: None,
+            path: "/".to_owned(),
+            same_site: SameSite::Lax,
+            partitioned: false,
+            insecure_for_local_http: false,
+            max_set_cookie: MAX_SET_COOKIE,
+            mode: Mode::Encrypted,
+            accept_modes: Vec::new(),
+            idle_timeout: None,
+            absolute_timeout: DEFAULT_ABSOLUTE,
+            max_own_lifetime: None,
+            reissue_after: None,
+            formerly: Vec::new(),
+        }
+    }
+}
+
+type PassiveIf = Box<dyn Fn(&Parts) -> bool + Send + Sync>;
+type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
+type ShapeOf = fn() -> Result<Shape, Unsupported>;
+
+/// What the layer asks while it handles a request.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    pub(crate) passive_if: Option<PassiveIf>,
+    clock: Option<Clock>,
+}
+
+impl Hooks {
+    pub(crate) fn now(&self) -> u64 {
+        lifetime::from_system(self.clock.as_ref().map_or_else(SystemTime::now, |clock| clock()))
+    }
+}
+
+/// Settings of a [`SessionLayer`](crate::SessionLayer), from
+/// [`SessionLayer::builder`](crate::SessionLayer::builder) or
+/// [`SessionLayer::from_config`](crate::SessionLayer::from_config). Nothing is checked before
+/// [`build`](SessionBuilder::build).
+#[must_use = "settings do nothing before build()"]
+pub struct SessionBuilder<T> {
+    /// `None`: the configuration has no good keys, which `faults` says.
+    keys: Option<KeyRingHandle>,
+    faults: Vec<ConfigError>,
+    settings: Settings,
+    schema: u16,
+    migrations: Vec<(u16, ShapeOf, Migrate<T>)>,
+    write_as: Vec<(u16, ShapeOf, Encode<T>)>,
+    accept_if: Option<AcceptIf<T>>,
+    hooks: Hooks,
+}
+
+impl<T> fmt::Debug for SessionBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionBuilder").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+impl<T> SessionBuilder<T> {
+    pub(crate) fn new(keys: KeyRingHandle) -> Self {
+        Self::with(Some(keys), Settings::default(), Vec::new())
+    }
+
+    pub(crate) fn from_config(config: SessionConfig) -> Self {
+        let mut faults = Vec::new();
+        let (settings, keys) = config.read(&mut faults);
+        Self::with(keys.map(KeyRingHandle::new), settings, faults)
+    }
+
+    fn with(keys: Option<KeyRingHandle>, settings: Settings, faults: Vec<ConfigError>) -> Self {
+        SessionBuilder {
+            keys,
+            faults,
+            settings,
+            schema: 1,
+            migrations: Vec::new(),
+            write_as: Vec::new(),
+            accept_if: None,
+            hooks: Hooks::default(),
+        }
+    }
+
+    /// The cookie's name. Default: `__Host-Http-session`, and `session` beside
+    /// [`insecure_for_local_http`](Self::insecure_for_local_http).
+    ///
+    /// The name is in the seal: another name signs everyone out.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = Some(name.into());
+        self
+    }
+
+    /// What the seal is bound to beside the cookie's name: another service with the same key cannot
+    /// read these sessions. Default: empty. Another context signs everyone out.
+    pub fn context(mut self, context: impl Into<String>) -> Self {
+        self.settings.context = context.into();
+        self
+    }
+
+    /// The cookie's Domain. Default: none, so that the cookie goes back to this very host alone.
+    ///
+    /// With a Domain the cookie goes to all subdomains, and each of them can replace it: it cannot
+    /// have a `__Host-` name, so set a [`name`](Self::name) such as `__Secure-id` with it.
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.settings.domain = Some(domain.into());
+        self
+    }
+
+    /// The cookie's Path. Default: `/`. Another one is no protection between applications of one
+    /// host, and cannot have a `__Host-` name.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.settings.path = path.into();
+        self
+    }
+
+    /// The cookie's SameSite. Default: [`SameSite::Lax`].
+    pub fn same_site(mut self, same_site: SameSite) -> Self {
+        self.settings.same_site = same_site;
+        self
+    }
+
+    /// Makes the cookie Partitioned (CHIPS): one for each top-level site that embeds this one.
+    /// Default: not.
+    pub fn partitioned(mut self) -> Self {
+        self.settings.partitioned = true;
+        self
+    }
+
+    /// Turns Secure off, and the prefix of the default name with it: for development over plain
+    /// http where the browser drops Secure cookies (Safari does, on `http://localhost`; Chromium,
+    /// Firefox and curl do not). Default: Secure.
+    ///
+    /// # ⚠️ Warning: whoever reads the wire has the session
+    ///
+    /// Never switch this on where users are.
+    pub fn insecure_for_local_http(mut self) -> Self {
+        self.settings.insecure_for_local_http = true;
+        self
+    }
+
+    /// The most bytes that a whole `Set-Cookie` value may have. Default, and most: 4093.
+    ///
+    /// Lower it for what stands in front: nginx answers 502 where all response headers exceed its
+    /// `proxy_buffer_size` of 4 kB.
+    pub fn max_set_cookie(mut self, bytes: usize) -> Self {
+        self.settings.max_set_cookie = bytes;
+        self
+    }
+
+    /// How sessions are sealed that are written. Default: [`Mode::Encrypted`].
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.settings.mode = mode;
+        self
+    }
+
+    /// A mode that is also read, for a change-over. Default: only the one that is written.
+    pub fn accept_mode(mut self, mode: Mode) -> Self {
+        self.settings.accept_modes.push(mode);
+        self
+    }
+
+    /// A session ends when its cookie has not been re-issued for so long. Default: 24 hours, or the
+    /// absolute timeout if that is shorter.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// A session ends so long after it began or was renewed, however active. Default: 14 days.
+    pub fn absolute_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.absolute_timeout = timeout;
+        self
+    }
+
+    /// The longest [`Lifetime::Own`](crate::Lifetime::Own) that a session may be given. Default:
+    /// the absolute timeout.
+    pub fn max_own_lifetime(mut self, lifetime: Duration) -> Self {
+        self.settings.max_own_lifetime = Some(lifetime);
+        self
+    }
+
+    /// How old a cookie is when an unchanged session gets a new one; the idle timeout can strike
+    /// that much early. Default: a tenth of the idle timeout, but at least a minute and at most a
+    /// half; a half is the most.
+    pub fn reissue_after(mut self, age: Duration) -> Self {
+        self.settings.reissue_after = Some(age);
+        self
+    }
+
+    /// The number of `T`'s present form. Default: 1. Raise it when the struct changes, and give
+    /// [`migrate_from`](Self::migrate_from) for each number that is still in browsers.
+    pub fn schema(mut self, number: u16) -> Self {
+        self.schema = number;
+        self
+    }
+
+    /// Reads sessions of an older form.
+    ///
+    /// ```
+    /// # use cookie_session::{Key, KeyRing, SessionLayer};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Deserialize, Serialize)]
+    /// struct ShopV1 { cart: Vec<u32> }
+    /// #[derive(Default, Deserialize, Serialize)]
+    /// struct Shop { cart: Vec<u64>, user: Option<u64> }
+    ///
+    /// # let keys = KeyRing::new(Key::generate()?, [])?;
+    /// let sessions = SessionLayer::<Shop>::builder(keys)
+    ///     .schema(2)
+    ///     .migrate_from(1, |old: ShopV1| Shop { cart: old.cart.into_iter().map(u64::from).collect(), user: None })
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn migrate_from<Old>(
+        mut self,
+        schema: u16,
+        migrate: impl Fn(Old) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        Old: DeserializeOwned + 'static,
+    {
+        self.migrations.push((schema, shape::shape_of::<Old>, Schemas::migrate(migrate)));
+        self
+    }
+
+    /// Writes an older form, for the first step of a deploy that changes the struct: a release that
+    /// reads both forms and still writes the old one, so that the instances not yet replaced can
+    /// read what this one writes. New sessions and those that came in the old form are written in
+    /// it; what came in a newer form keeps it, or its new fields would be lost. Default: `T` itself.
+    ///
+    /// It needs [`migrate_from`](Self::migrate_from) of the same number.
+    pub fn write_as<Old>(mut self, schema: u16, convert: impl Fn(&T) -> Old + Send + Sync + 'static) -> Self
+    where
+        Old: Serialize + DeserializeOwned + 'static,
+    {
+        self.write_as.push((schema, shape::shape_of::<Old>, Schemas::encode_as(convert)));
+        self
+    }
+
+    /// Asked once for each request whose session opened and is neither expired nor signed out:
+    /// `true` keeps it, `false` leaves the cookie alone and starts fresh. Default: all are kept.
+    ///
+    /// For a denylist of ids, a cut-off ("created before 14:00") or the content ("user 42, created
+    /// before …"). It runs on the request path and must not block: answer from memory. (Where two
+    /// threads use a session first at the same moment, each may ask; one answer counts.)
+    pub fn accept_if(mut self, accept_if: impl Fn(&SessionMeta, &T) -> bool + Send + Sync + 'static) -> Self {
+        self.accept_if = Some(Box::new(accept_if));
+        self
+    }
+
+    /// Requests that are no sign of activity, such as polling: they do not re-issue. Asked when the
+    /// session is handed out. Default: none.
+    pub fn passive_if(mut self, passive_if: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.hooks.passive_if = Some(Box::new(passive_if));
+        self
+    }
+
+    /// An earlier identity of the cookie; may be called several times. Default: none.
+    ///
+    /// After a change of Domain, Path or Partitioned browsers send both cookies, the old one first,
+    /// for ever. `clear`, and the first write after several arrived, remove these too.
+    pub fn formerly(mut self, identity: Identity) -> Self {
+        self.settings.formerly.push(identity);
+        self
+    }
+
+    /// Where the time comes from, for tests and for targets whose `SystemTime::now` panics.
+    /// Default: `SystemTime::now`.
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.hooks.clock = Some(Box::new(clock));
+        self
+    }
+}
+
+impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
+    /// Checks all settings and derives the keys.
+    pub(crate) fn into_codec(mut self) -> Result<(SessionCodec<T>, Hooks), ConfigError> {
+        let mut faults = std::mem::take(&mut self.faults);
+        let settings = &self.settings;
+        let secure = !settings.insecure_for_local_http;
+        let default_name = if secure { DEFAULT_NAME } else { DEFAULT_NAME_INSECURE };
+        let target = Target {
+            name: settings.name.clone().unwrap_or_else(|| default_name.to_owned()),
+            domain: settings.domain.clone(),
+            path: settings.path.clone(),
+            partitioned: settings.partitioned,
+        };
+        target.check(secure, settings.same_site, &mut faults);
+        let formerly = settings.earlier_targets(&target, secure, &mut faults);
+        let rules = settings.rules(&mut faults);
+        if settings.max_set_cookie > MAX_SET_COOKIE {
+            faults.push(ConfigError::MaxSetCookieTooLarge { bytes: settings.max_set_cookie });
+        }
+        let schemas = read_schemas::<T>(self.schema, self.migrations, self.write_as, &mut faults);
+        let (Some(keys), Some(schemas), true) = (self.keys, schemas, faults.is_empty()) else {
+            return Err(one_or_several(faults));
+        };
+
+        let codec = assemble(settings, secure, target, formerly, rules, keys, schemas, self.accept_if);
+        codec.check_default()?;
+        Ok((codec, self.hooks))
+    }
+}
+
+/// A codec with default settings for any type, also one that no layer could have.
+pub(crate) fn detached_codec<T: DeserializeOwned>(keys: KeyRing) -> SessionCodec<T> {
+    let settings = Settings::default();
+    let (name, path) = (DEFAULT_NAME.to_owned(), settings.path.clone());
+    let target = Target { name, domain: None, path, partitioned: false };
+    let rules = settings.rules(&mut Vec::new());
+    let shape = shape::shape_of::<T>().unwrap_or(Shape::from_bytes([0; 4]));
+    let own = Form { schema: 1, shape };
+    let schemas = Schemas { own, migrations: Vec::new(), write_as: None };
+    assemble(&settings, true, target, Vec::new(), rules, keys.into(), schemas, None)
+}
+
+#[allow(clippy::too_many_arguments)] // Settled settings, from one caller that checks and one that need not.
+fn assemble<T>(
+    settings: &Settings,
+    secure: bool,
+    target: Target,
+    formerly: Vec<Target>,
+    rules: Rules,
+    keys: KeyRingHandle,
+    schemas: Schemas<T>,
+    accept_if: Option<AcceptIf<T>>,
+) -> SessionCodec<T> {
+    let template = |target: Target| Template::new(target, secure, settings.same_site);
+    let mut names = vec![target.name.clone()];
+    let mut former = |target: Target| {
+        let known = names.iter().position(|name| *name == target.name);
+        let name_index = known.unwrap_or(names.len());
+        if known.is_none() {
+            names.push(target.name.clone());
+        }
+        Former { marker: template(target.marker()), session: template(target), name_index }
+    };
+    let formerly = formerly.into_iter().map(&mut former).collect();
+    let writes = settings.mode.suite();
+    let accepts =
+        |suite: &Suite| *suite == writes || settings.accept_modes.iter().any(|mode| mode.suite() == *suite);
+    let accepts: Vec<Suite> = Suite::ALL.into_iter().filter(accepts).collect();
+    let binding = Binding { names, context: settings.context.clone(), writes, accepts: accepts.clone() };
+    let digits = cookie::digits(rules.longest_max_age());
+    let budget = Budget { max_set_cookie: settings.max_set_cookie, digits, suite: writes };
+    let (marker, session) = (template(target.marker()), template(target));
+    SessionCodec {
+        keys: keys.attach(binding),
+        ring: keys,
+        accepts,
+        writes,
+        max_payload: budget.max_payload(&session),
+        session,
+        marker,
+        formerly,
+        rules,
+        budget,
+        schemas,
+        accept_if,
+    }
+}
+
+impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
+    /// `T::default()` must fit and come back, or no session could ever begin.
+    fn check_default(&self) -> Result<(), ConfigError> {
+        let unstorable = |error| ConfigError::DefaultNotStorable { error };
+        let old_form = self.writes_old_form(None);
+        let encoded = self.encode(&T::default(), old_form, 0).map_err(unstorable)?;
+        if !self.comes_back(&encoded) {
+            return Err(unstorable(NotEncodable::RoundTrip));
+        }
+        let len = encoded.out.as_ref().unwrap_or(&encoded.own).len();
+        let needed = self.budget.needed(&self.session, len);
+        let max_set_cookie = self.budget.max_set_cookie;
+        if needed > max_set_cookie { Err(ConfigError::NoRoom { needed, max_set_cookie }) } else { Ok(()) }
+    }
+}
+
+fn one_or_several(mut faults: Vec<ConfigError>) -> ConfigError {
+    match faults.pop() {
+        Some(only) if faults.is_empty() => only,
+        Some(last) => {
+            faults.push(last);
+            ConfigError::Several(faults)
+        }
+        None => ConfigError::NoPrimaryKey,
+    }
+}
+
+impl Settings {
+    fn earlier_targets(&self, current: &Target, secure: bool, faults: &mut Vec<ConfigError>) -> Vec<Target> {
+        let mut targets: Vec<Target> = Vec::new();
+        for target in self.formerly.iter().map(|identity| identity.resolve(current)) {
+            target.check(secure, self.same_site, faults);
+            if target == *current || targets.contains(&target) {
+                faults.push(ConfigError::FormerlyTwice { name: Shown::new(&target.name) });
+            }
+            targets.push(target);
+        }
+        targets
+    }
+
+    fn rules(&self, faults: &mut Vec<ConfigError>) -> Rules {
+        let absolute = self.absolute_timeout;
+        let idle = self.idle_timeout.unwrap_or(DEFAULT_IDLE.min(absolute));
+        let max_own = self.max_own_lifetime.unwrap_or(absolute);
+        let before = faults.len();
+        let lifetimes = [
+            ("idle_timeout", self.idle_timeout),
+            ("absolute_timeout", Some(absolute)),
+            ("max_own_lifetime", self.max_own_lifetime),
+        ];
+        for (setting, value) in lifetimes {
+            match value {
+                Some(value) if value < Duration::from_secs(1) => {
+                    faults.push(ConfigError::LifetimeTooShort { setting, value });
+                }
+                Some(value) if value > MAX_LIFETIME => {
+                    faults.push(ConfigError::LifetimeTooLong { setting, value })
+                }
+                _ => {}
+            }
+        }
+        if faults.len() == before && idle > absolute {
+            faults.push(ConfigError::IdleOverAbsolute { idle, absolute });
+        }
+        let reissue_after = self.reissue_after.unwrap_or_else(|| Rules::default_reissue_after(idle));
+        if reissue_after > idle / 2 {
+            faults.push(ConfigError::ReissueOverHalfIdle { reissue_after, idle });
+        }
+        let [idle, absolute, max_own, reissue_after] =
+            [idle, absolute, max_own, reissue_after].map(lifetime::millis);
+        Rules { idle, absolute, max_own, reissue_after }
+    }
+}
+
+fn read_schemas<T: DeserializeOwned>(
+    schema: u16,
+    migrations: Vec<(u16, ShapeOf, Migrate<T>)>,
+    mut write_as: Vec<(u16, ShapeOf, Encode<T>)>,
+    faults: &mut Vec<ConfigError>,
+) -> Option<Schemas<T>> {
+    let form = |schema, shape: ShapeOf, faults: &mut Vec<ConfigError>| match shape() {
+        Ok(shape) => Some(Form { schema, shape }),
+        Err(Unsupported::NotSelfDescribing { type_name }) => {
+            faults.push(ConfigError::TypeNotStorable { type_name });
+            None
+        }
+    };
+    let own = form(schema, shape::shape_of::<T>, faults);
+    let mut read: Vec<(Form, _)> = Vec::new();
+    let mut numbers = Vec::new();
+    for (from, shape, migrate) in migrations {
+        if from >= schema {
+            faults.push(ConfigError::MigrationNotOlder { from, schema });
+        }
+        if numbers.contains(&from) {
+            faults.push(ConfigError::MigrationTwice { from });
+        }
+        numbers.push(from);
+        read.extend(form(from, shape, faults).map(|form| (form, migrate)));
+    }
+    let last = write_as.pop();
+    if !write_as.is_empty() {
+        faults.push(ConfigError::WriteAsTwice);
+    }
+    let written = last.and_then(|(schema, shape, encode)| {
+        if !numbers.contains(&schema) {
+            faults.push(ConfigError::WriteAsWithoutMigration { schema });
+        }
+        let form = form(schema, shape, faults)?;
+        if read.iter().any(|(read, _)| read.schema == schema && read.shape != form.shape) {
+            faults.push(ConfigError::WriteAsOtherShape { schema });
+        }
+        Some((form, encode))
+    });
+    Some(Schemas { own: own?, migrations: read, write_as: written })
+}
+
+/// Settings from a configuration file or the environment, through serde.
+///
+/// The fields are the builder's settings by name, and the keys:
+///
+/// ```toml
+/// name = "__Host-Http-session"      # a cookie name
+/// context = "shop"
+/// domain = "example.com"
+/// path = "/"
+/// same_site = "lax"                 # strict, lax or none
+/// partitioned = false
+/// insecure_for_local_http = false
+/// max_set_cookie = 4093             # bytes
+/// mode = "encrypted"                # encrypted or signed
+/// accept_mode = "signed"
+/// idle_timeout = "30m"              # 90s, 30m, 24h, 14days, "1h 30m"
+/// absolute_timeout = "14days"
+/// max_own_lifetime = "30days"
+/// reissue_after = "3m"
+///
+/// [keys]
+/// primary = "…"                     # or primary_file = "/run/secrets/session_key"
+/// fallbacks = ["…"]                 # or fallbacks_file; a text with commas or lines does as well
+///
+/// [[formerly]]
+/// name = "session"                  # left out: the present name, Domain, Path and Partitioned
+/// domain = "example.com"
+/// path = "/"
+/// partitioned = false
+/// ```
+///
+/// **It never fails to deserialise**, whatever stands there: serde's own messages quote the
+/// offending value, which may be a key at the wrong place. `build()` says every fault, by the
+/// field's name and without the value. (A *syntax* error is the loader's: `toml`, for one, prints
+/// the source line with it. Show its `message()` and `span()` instead of its `Display`.)
+///
+/// Numbers and booleans may be text, as environment variables are.
+#[derive(Clone)]
+pub struct SessionConfig(Node);
+
+impl fmt::Debug for SessionConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionConfig(..)")
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Node::deserialize(deserializer).map(SessionConfig)
+    }
+}
+
+/// Anything that a self-describing format can hold; text is zeroised, and nothing is in `Debug`.
+#[derive(Clone)]
+enum Node {
+    Null,
+    Bool(bool),
+    Number(u64),
+    Text(Zeroizing<String>),
+    List(Vec<Node>),
+    Table(Vec<(Node, Node)>),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("session settings")
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Number(value))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(u64::try_from(value).map_or(Node::Other, Node::Number))
+    }
+    fn visit_i128<E>(self, _: i128) -> Result<Node, E> {
+        Ok(Node::Other)
+    }
+    fn visit_u128<E>(self, _: u128) -> Result<Node, E> {
+        Ok(Node::Other)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::Other)
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(Zeroizing::new(value.to_owned())))
+    }
+    fn visit_string<E>(self, value: String) -> Result<Node, E> {
+        Ok(Node::Text(Zeroizing::new(value)))
+    }
+    fn visit_char<E>(self, value: char) -> Result<Node, E> {
+        Ok(Node::Text(Zeroizing::new(value.to_string())))
+    }
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Node, E> {
+        Ok(Node::Other)
+    }
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(node) = seq.next_element()? {
+            list.push(node);
+        }
+        Ok(Node::List(list))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut table = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            table.push(entry);
+        }
+        Ok(Node::Table(table))
+    }
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
+        Ok(Node::Other)
+    }
+}
+
+/// The fields of one table, taken one by one; what is left at the end is unknown.
+struct Fields<'f> {
+    at: &'static str,
+    entries: Vec<(Node, Node)>,
+    faults: &'f mut Vec<ConfigError>,
+}
+
+impl<'f> Fields<'f> {
+    fn of(node: Node, at: &'static str, faults: &'f mut Vec<ConfigError>) -> Self {
+        let entries = match node {
+            Node::Table(entries) => entries,
+            Node::Null => Vec::new(),
+            _ => {
+                let field = if at.is_empty() { "the session's settings".to_owned() } else { at.to_owned() };
+                faults.push(ConfigError::WrongValue { field, expected: "a table" });
+                Vec::new()
+            }
+        };
+        Fields { at, entries, faults }
+    }
+
+    fn path(&self, name: &str) -> String {
+        if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) }
+    }
+
+    fn wrong(&mut self, name: &str, expected: &'static str) {
+        let field = self.path(name);
+        self.faults.push(ConfigError::WrongValue { field, expected });
+    }
+
+    fn take(&mut self, name: &str) -> Option<Node> {
+        let is_it = |entry: &mut (Node, Node)| matches!(&entry.0, Node::Text(key) if key.as_str() == name);
+        let mut found: Vec<_> = self.entries.extract_if(.., is_it).map(|(_, value)| value).collect();
+        let value = found.pop()?;
+        if !found.is_empty() {
+            self.wrong(name, "given once");
+        }
+        (!matches!(value, Node::Null)).then_some(value)
+    }
+
+    /// Takes a field that `read` understands; otherwise `expected` is the fault.
+    fn read<V>(
+        &mut self,
+        name: &str,
+        expected: &'static str,
+        read: impl Fn(&Node) -> Option<V>,
+    ) -> Option<V> {
+        let node = self.take(name)?;
+        let value = read(&node);
+        if value.is_none() {
+            self.wrong(name, expected);
+        }
+        value
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        self.read(name, "text", |node| node.text().map(str::to_owned))
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        let flag = self.read(name, "true or false", |node| match node {
+            Node::Bool(flag) => Some(*flag),
+            node => node.text()?.trim().parse().ok(),
+        });
+        flag.unwrap_or(false)
+    }
+
+    fn bytes(&mut self, name: &str) -> Option<usize> {
+        self.read(name, "a number of bytes", |node| match node {
+            Node::Number(number) => usize::try_from(*number).ok(),
+            node => node.text()?.trim().parse().ok(),
+        })
+    }
+
+    fn duration(&mut self, name: &str) -> Option<Duration> {
+        // A bare number is refused: npm's module has milliseconds there, others have seconds.
+        let expected = "a duration with its unit, such as 90s, 30m, 24h or 14days";
+        self.read(name, expected, |node| humantime::parse_duration(node.text()?.trim()).ok())
+    }
+
+    fn mode(&mut self, name: &str) -> Option<Mode> {
+        self.read(name, "encrypted or signed", |node| match node.text()?.trim() {
+            "encrypted" => Some(Mode::Encrypted),
+            "signed" => Some(Mode::Signed),
+            _ => None,
+        })
+    }
+
+    /// All that is left is unknown. A name that might be a key is not shown.
+    fn finish(self) {
+        for (name, _) in &self.entries {
+            let name = match name {
+                Node::Text(name) => name.as_str(),
+                _ => "that is not text",
+            };
+            let shown = Shown::new(&self.path(name));
+            self.faults.push(ConfigError::UnknownField { field: shown });
+        }
+    }
+}
+
+impl Node {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Node::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl SessionConfig {
+    fn read(self, faults: &mut Vec<ConfigError>) -> (Settings, Option<KeyRing>) {
+        let mut fields = Fields::of(self.0, "", faults);
+        let defaults = Settings::default();
+        let same_site = fields.read("same_site", "strict, lax or none", |node| match node.text()?.trim() {
+            "strict" => Some(SameSite::Strict),
+            "lax" => Some(SameSite::Lax),
+            "none" => Some(SameSite::None),
+            _ => None,
+        });
+        let mut settings = Settings {
+            name: fields.text("name"),
+            context: fields.text("context").unwrap_or(defaults.context),
+            domain: fields.text("domain"),
+            path: fields.text("path").unwrap_or(defaults.path),
+            same_site: same_site.unwrap_or(defaults.same_site),
+            partitioned: fields.flag("partitioned"),
+            insecure_for_local_http: fields.flag("insecure_for_local_http"),
+            max_set_cookie: fields.bytes("max_set_cookie").unwrap_or(defaults.max_set_cookie),
+            mode: fields.mode("mode").unwrap_or(defaults.mode),
+            accept_modes: fields.mode("accept_mode").into_iter().collect(),
+            idle_timeout: fields.duration("idle_timeout"),
+            absolute_timeout: fields.duration("absolute_timeout").unwrap_or(defaults.absolute_timeout),
+            max_own_lifetime: fields.duration("max_own_lifetime"),
+            reissue_after: fields.duration("reissue_after"),
+            formerly: Vec::new(),
+        };
+        let formerly = match fields.take("formerly") {
+            Some(Node::List(list)) => list,
+            Some(_) => {
+                fields.wrong("formerly", "a list of tables");
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        let keys = fields.take("keys");
+        fields.finish();
+        settings.formerly = formerly.into_iter().map(|node| read_identity(node, faults)).collect();
+        let keys = match keys {
+            Some(keys) => read_keys(keys, faults),
+            None => {
+                faults.push(ConfigError::NoPrimaryKey);
+                None
+            }
+        };
+        (settings, keys)
+    }
+}
+
+fn read_identity(node: Node, faults: &mut Vec<ConfigError>) -> Identity {
+    let mut fields = Fields::of(node, "formerly", faults);
+    let identity = Identity {
+        name: fields.text("name"),
+        domain: fields.text("domain"),
+        path: fields.text("path"),
+        partitioned: fields.flag("partitioned"),
+    };
+    fields.finish();
+    identity
+}
+
+/// The ring of a configuration; `None` if there is a fault among its keys.
+fn read_keys(node: Node, faults: &mut Vec<ConfigError>) -> Option<KeyRing> {
+    let before = faults.len();
+    let mut fields = Fields::of(node, "keys", faults);
+    let text = |node: &Node| node.text().map(|text| Zeroizing::new(text.to_owned()));
+    let primary = fields.read("primary", "text", text);
+    let primary_file = fields.read("primary_file", "a path", text);
+    let fallbacks = fields.read("fallbacks", "a list of keys", |node| match node {
+        Node::List(list) => list.iter().map(text).collect::<Option<Vec<_>>>(),
+        node => text(node).map(|text| vec![text]),
+    });
+    let fallbacks_file = fields.read("fallbacks_file", "a path", text);
+    fields.finish();
+
+    let file = |path: &Zeroizing<String>, place: &str| key::read_file(Path::new(path.as_str()), place);
+    let primary = match (primary, primary_file) {
+        (Some(_), Some(_)) => {
+            faults.push(ConfigError::BothGiven { field: "keys.primary", other: "keys.primary_file" });
+            None
+        }
+        (Some(text), None) => Some(key::parse_one(&text, "keys.primary")),
+        (None, Some(path)) => {
+            Some(file(&path, "keys.primary_file").and_then(|text| key::parse_one(&text, "keys.primary_file")))
+        }
+        (None, None) => {
+            if faults.len() == before {
+                faults.push(ConfigError::NoPrimaryKey);
+            }
+            None
+        }
+    };
+    let fallbacks = match (fallbacks, fallbacks_file) {
+        (Some(_), Some(_)) => {
+            faults.push(ConfigError::BothGiven { field: "keys.fallbacks", other: "keys.fallbacks_file" });
+            Ok(Vec::new())
+        }
+        // Joined, so that each key's number in an error counts over the whole list.
+        (Some(texts), None) => {
+            let mut joined =
+                Zeroizing::new(String::with_capacity(texts.iter().map(|text| text.len() + 1).sum()));
+            for text in &texts {
+                joined.push_str(text);
+                joined.push('\n');
+            }
+            key::parse_list(&joined, "keys.fallbacks")
+        }
+        (None, Some(path)) => {
+            file(&path, "keys.fallbacks_file").and_then(|text| key::parse_list(&text, "keys.fallbacks_file"))
+        }
+        (None, None) => Ok(Vec::new()),
+    };
+    let mut good = |keys: Result<_, KeyError>| keys.map_err(|error| faults.push(error.into())).ok();
+    let fallbacks = good(fallbacks)?;
+    let primary = match primary? {
+        Ok(primary) => primary,
+        Err(error) => {
+            faults.push(error.into());
+            return None;
+        }
+    };
+    let ring = KeyRing::new(primary, fallbacks).map_err(|error| faults.push(error.at("keys").into())).ok();
+    ring.filter(|_| faults.len() == before)
+}

@@ -1,0 +1,247 @@
+//! tower: the layer, its service, and the head of a response.
+
+use crate::{
+    cache,
+    codec::SessionCodec,
+    config::{self, Hooks, SessionBuilder, SessionConfig},
+    error::ConfigError,
+    key::{Key, KeyRing},
+    log::event,
+    ring::KeyRingHandle,
+    session::{Commit, Effect, Entry, Session, Shared},
+    shape::Shape,
+};
+use http::{HeaderMap, Request, Response, StatusCode, header::SET_COOKIE};
+use pin_project_lite::pin_project;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// A tower layer that hands out sessions of type `T` and sends their cookies.
+///
+/// ```
+/// # use cookie_session::{ConfigError, Key, KeyRing, SessionLayer};
+/// # use std::time::Duration;
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// # struct Shop { user: Option<u64>, cart: Vec<u32> }
+/// # let keys = KeyRing::new(Key::generate()?, [])?;
+/// let sessions = SessionLayer::<Shop>::builder(keys)
+///     .context("shop")
+///     .idle_timeout(Duration::from_secs(30 * 60))
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Sessions are told apart by their type: two cookies in one application need two types (newtypes
+/// will do). A layer inside another of the same type and cookie name passes requests through.
+pub struct SessionLayer<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> SessionLayer<T> {
+    /// Settings from code, over a [`KeyRing`] or a [`KeyRingHandle`].
+    pub fn builder(keys: impl Into<KeyRingHandle>) -> SessionBuilder<T> {
+        SessionBuilder::new(keys.into())
+    }
+
+    /// Settings from a configuration. Its faults wait for `build()`; until then what only code can
+    /// say is added: schema, hooks, clock.
+    pub fn from_config(config: SessionConfig) -> SessionBuilder<T> {
+        SessionBuilder::from_config(config)
+    }
+
+    /// The layer's key ring, to replace it in a running server and to read the counters.
+    pub fn keys(&self) -> KeyRingHandle {
+        self.shared.codec.ring.clone()
+    }
+
+    /// What opens and seals, without a server: for tests, and for other frameworks.
+    pub fn codec(&self) -> &SessionCodec<T> {
+        &self.shared.codec
+    }
+
+    /// The fingerprint of `T`, for a test that pins it: when it changes under the same schema
+    /// number, everyone is signed out by the next deploy.
+    pub fn shape(&self) -> Shape {
+        self.shared.codec.schemas.own.shape
+    }
+}
+
+impl<T: Default + Serialize + DeserializeOwned + Send + 'static> SessionBuilder<T> {
+    /// Checks all settings and derives the keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], one variant for each thing that a browser would drop or that makes no
+    /// sense; [`ConfigError::Several`] if there is more than one.
+    pub fn build(self) -> Result<SessionLayer<T>, ConfigError> {
+        let (codec, hooks) = self.into_codec()?;
+        Ok(SessionLayer { shared: Arc::new(Shared { codec, hooks }) })
+    }
+}
+
+/// A session that belongs to no layer; see [`Session::detached`].
+pub(crate) fn detached<T: Default + Serialize + DeserializeOwned + Send + 'static>(value: T) -> Session<T> {
+    let codec = config::detached_codec(KeyRing::single(Key::placeholder()));
+    Session::came_in(Arc::new(Shared { codec, hooks: Hooks::default() }), value)
+}
+
+impl<T> Clone for SessionLayer<T> {
+    fn clone(&self) -> Self {
+        SessionLayer { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T> fmt::Debug for SessionLayer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer")
+            .field("name", &self.shared.codec.session.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, T> Layer<S> for SessionLayer<T> {
+    type Service = SessionService<S, T>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SessionService { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// The service that [`SessionLayer`] makes.
+pub struct SessionService<S, T> {
+    inner: S,
+    shared: Arc<Shared<T>>,
+}
+
+impl<S: Clone, T> Clone for SessionService<S, T> {
+    fn clone(&self) -> Self {
+        SessionService { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: fmt::Debug, T> fmt::Debug for SessionService<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionService").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<S, T, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S, T>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    T: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, T>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let name = self.shared.codec.session.name();
+        let outer = request.extensions().get::<Entry<T>>();
+        let session = if outer.is_some_and(|Entry(session)| session.cookie_name() == name) {
+            None
+        } else {
+            let session = Session::new(Arc::clone(&self.shared));
+            request.extensions_mut().insert(Entry(session.clone()));
+            Some(session)
+        };
+        ResponseFuture { inner: self.inner.call(request), open: Open(session) }
+    }
+}
+
+pin_project! {
+    /// The response of a [`SessionService`].
+    pub struct ResponseFuture<F, T> {
+        #[pin]
+        inner: F,
+        open: Open<T>,
+    }
+}
+
+impl<F, T> fmt::Debug for ResponseFuture<F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// A session whose response's head is still to come. If the response never comes (the client has
+/// gone, or the service failed), writes have nowhere to go and are told so.
+struct Open<T>(Option<Session<T>>);
+
+impl<T> Drop for Open<T> {
+    fn drop(&mut self) {
+        if let Some(session) = &self.0 {
+            session.close();
+        }
+    }
+}
+
+impl<F, T, ResBody, E> Future for ResponseFuture<F, T>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut result = ready!(this.inner.poll(cx));
+        if let Ok(response) = &mut result
+            && let Some(session) = this.open.0.take()
+        {
+            let status = response.status();
+            head(&session, status, response.headers_mut());
+        }
+        Poll::Ready(result)
+    }
+}
+
+/// The head: the moment at which the response's headers leave our layer.
+fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
+    if !session.is_used() {
+        return session.close();
+    }
+    let shared = cache::is_shared(headers);
+    let Commit { effect, cookies } = session.commit(status.is_server_error(), shared);
+    cache::vary_by_cookie(headers);
+    if shared && effect == Effect::Write {
+        event!(
+            WARN,
+            "session_cache_overruled",
+            "a session cookie goes out with a response that asked for shared caching"
+        );
+        cache::overrule_shared(headers);
+    }
+    if !shared || effect == Effect::Write {
+        cache::make_private(headers);
+    }
+    if cookies.is_empty() {
+        return;
+    }
+    // An earlier cookie of the same identity is replaced, others are kept.
+    let stale = |earlier: &[u8]| cookies.iter().any(|(_, template)| template.is_same(earlier));
+    if headers.get_all(SET_COOKIE).iter().any(|earlier| stale(earlier.as_bytes())) {
+        let kept: Vec<_> = headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .filter(|earlier| !stale(earlier.as_bytes()))
+            .cloned()
+            .collect();
+        headers.remove(SET_COOKIE);
+        for earlier in kept {
+            headers.append(SET_COOKIE, earlier);
+        }
+    }
+    for (cookie, _) in cookies {
+        headers.append(SET_COOKIE, cookie.into_header());
+    }
+}

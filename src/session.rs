@@ -1,0 +1,950 @@
+//! `Session<T>`: lazy opening, reading, transactional updates, and what to commit.
+//!
+//! One short lock guards the *stored* state: the encoding of the value as it was last stored, its
+//! times, and flags. Nothing of the user's ever runs under it, so that `read`, `clear` and the head
+//! never wait for a closure. The value itself is taken out of the state while a closure has it; who
+//! finds it gone works on a copy decoded from the stored encoding. An `update` notes its thread and
+//! the epoch (the number of `clear`s) when it begins, and stores only if both the epoch and the
+//! head allow it.
+
+use crate::{
+    codec::{
+        Arrival, Encoded, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId,
+        SessionMeta, random,
+    },
+    config::Hooks,
+    cookie::{SetCookie, Template},
+    error::{Incoming, MissingLayer, NotEncodable, UpdateError},
+    lifetime::{self, LATE, Lifetime, Times},
+    log::event,
+    ring::LayerKeys,
+    seal::NONCE,
+};
+use http::{HeaderValue, header::COOKIE, request::Parts};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, ThreadId},
+    time::Duration,
+};
+
+/// What all requests of a layer share.
+pub(crate) struct Shared<T> {
+    pub(crate) codec: SessionCodec<T>,
+    pub(crate) hooks: Hooks,
+}
+
+/// The session of a request: a cheap handle, which clones share.
+///
+/// An extractor of axum (feature `axum`), or [`Session::from_parts`]. Reads see the session as it
+/// was last stored; an update stores all of its change or nothing; the layer sends the cookie when
+/// the response's headers leave. Nothing is decrypted before the first use.
+///
+/// ```
+/// # use cookie_session::{Session, UpdateError};
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// # struct Shop { user: Option<u64>, cart: Vec<u32> }
+/// # fn handler(session: Session<Shop>) -> Result<(), UpdateError> {
+/// let items = session.read(|shop| shop.cart.len());
+/// session.update(|shop| shop.cart.push(7))?;
+/// # Ok(()) }
+/// # handler(Session::detached(Shop::default())).unwrap();
+/// ```
+///
+/// # Threads and nesting
+///
+/// A `read` never waits, also inside an `update`. An `update` waits for one that runs on another
+/// thread (whose closure must not wait for it in turn), and is [`UpdateError::Nested`] inside one on
+/// its own thread. A `clear` inside or beside an update wins.
+pub struct Session<T>(Arc<Handle<T>>);
+
+impl<T> Clone for Session<T> {
+    fn clone(&self) -> Self {
+        Session(Arc::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for Session<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+struct Handle<T> {
+    shared: Arc<Shared<T>>,
+    /// Set when the session is first handed out, before anybody has a `Session`.
+    noted: OnceLock<Noted>,
+    state: Mutex<State<T>>,
+    /// Signals that a running update has ended, or that waiting for it has become pointless.
+    turn: Condvar,
+}
+
+/// What the request looked like when the session was handed out.
+struct Noted {
+    cookies: Vec<HeaderValue>,
+    at: u64,
+    passive: bool,
+}
+
+struct State<T> {
+    /// The head has passed, or the response is gone.
+    committed: bool,
+    /// How many times the session was cleared.
+    epoch: u64,
+    /// How many times a value was stored or thrown away: a value taken out under another number is
+    /// not put back.
+    version: u64,
+    updating: Option<ThreadId>,
+    /// The value, unless a closure has it.
+    value: Option<T>,
+    /// `None` before the first use, and again after `clear`.
+    stored: Option<Stored>,
+    /// What the first use found; `clear` leaves it.
+    arrived: Option<Arrived>,
+}
+
+struct Arrived {
+    incoming: Incoming,
+    evidence: Evidence,
+    /// The ring that the request opened with seals too.
+    keys: Arc<LayerKeys>,
+}
+
+/// The session as it was last stored. Of the value there are up to three encodings: `own` and `out`
+/// as last stored (see [`Encoded`]), and `base`, what came in, in the form that is written.
+struct Stored {
+    origin: Option<Origin>,
+    old_form: bool,
+    own: Option<Payload>,
+    out: Option<Payload>,
+    /// `None` while the last stored encoding is the base itself.
+    base: Option<Payload>,
+    /// The base does not encode: every write is a change.
+    baseless: bool,
+    changed: bool,
+    resend: Option<(Form, Payload)>,
+    /// The id of a new session, and a nonce drawn with it.
+    new: Option<(SessionId, [u8; NONCE])>,
+    renewed: Option<(SessionId, u64)>,
+    lifetime: Lifetime,
+}
+
+impl Stored {
+    fn written(&self) -> Option<&Payload> {
+        self.out.as_ref().or(self.own.as_ref())
+    }
+
+    /// How long the payload is that would go out now.
+    fn outgoing_len(&self) -> usize {
+        let resent = self.resend.as_ref().filter(|_| !self.changed).map(|(_, payload)| payload);
+        resent.or(self.written()).map_or(0, Payload::len)
+    }
+
+    fn is_changed(&self) -> bool {
+        let came_in = |origin: &Origin| self.renewed.is_some() || self.lifetime != origin.meta.lifetime;
+        self.changed || self.origin.as_ref().is_some_and(came_in)
+    }
+}
+
+impl<T> State<T> {
+    fn new() -> Self {
+        State {
+            committed: false,
+            epoch: 0,
+            version: 0,
+            updating: None,
+            value: None,
+            stored: None,
+            arrived: None,
+        }
+    }
+}
+
+impl<T> Session<T> {
+    pub(crate) fn new(shared: Arc<Shared<T>>) -> Self {
+        Session(Arc::new(Handle {
+            shared,
+            noted: OnceLock::new(),
+            state: Mutex::new(State::new()),
+            turn: Condvar::new(),
+        }))
+    }
+
+    /// The name of the cookie that this session is kept in.
+    pub(crate) fn cookie_name(&self) -> &str {
+        self.0.shared.codec.session.name()
+    }
+
+    /// Notes the request's cookies when the session is first handed out.
+    fn hand_out(&self, parts: &Parts) {
+        if self.0.noted.get().is_none() {
+            let Shared { hooks, .. } = &*self.0.shared;
+            let passive = hooks.passive_if.as_ref().is_some_and(|passive_if| passive_if(parts));
+            let cookies = parts.headers.get_all(COOKIE).iter().cloned().collect();
+            // Not `get_or_init`: the predicate and the clock are the user's, and run under no lock.
+            let _ = self.0.noted.set(Noted { cookies, at: hooks.now(), passive });
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing that can panic runs under the lock, so a poisoned one is as good as any.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the session: the response asks the browser to forget the cookie, whatever its
+    /// status, and sends the sign-out marker, so that a slow response that is still under way does
+    /// not bring the session back. Reads see `T::default()` from now on, and updates that have begun
+    /// answer [`UpdateError::Cleared`]; one that begins later starts a new session.
+    ///
+    /// Returns `false`, and logs an error, only after the head: then it is too late.
+    pub fn clear(&self) -> bool {
+        let mut state = self.state();
+        if state.committed {
+            drop(state);
+            event!(
+                ERROR,
+                "session_clear_too_late",
+                "a session was cleared after the response's headers had left"
+            );
+            return false;
+        }
+        state.epoch += 1;
+        state.version += 1;
+        let gone = (state.value.take(), state.stored.take());
+        self.0.turn.notify_all();
+        drop(state);
+        // The value's `Drop` is the user's.
+        drop(gone);
+        true
+    }
+
+    /// From now on nothing can be written: the response is gone, or about to leave.
+    pub(crate) fn close(&self) {
+        self.state().committed = true;
+        self.0.turn.notify_all();
+    }
+}
+
+impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
+    /// The session of a request, for use without axum's extractors.
+    ///
+    /// # Errors
+    ///
+    /// [`MissingLayer`] if no [`SessionLayer<T>`](crate::SessionLayer) is around the service.
+    pub fn from_parts(parts: &mut Parts) -> Result<Self, MissingLayer> {
+        let missing = MissingLayer { type_name: std::any::type_name::<T>() };
+        let session =
+            parts.extensions.get::<Entry<T>>().map(|Entry(session)| session.clone()).ok_or(missing)?;
+        session.hand_out(parts);
+        Ok(session)
+    }
+
+    /// A session without a layer, for unit tests of handlers. It behaves as one that came in with
+    /// this value, has the default settings, and is sent nowhere.
+    pub fn detached(value: T) -> Self {
+        crate::layer::detached(value)
+    }
+
+    /// For `detached`: a session that came in with this value.
+    pub(crate) fn came_in(shared: Arc<Shared<T>>, value: T) -> Self {
+        let session = Session::new(shared);
+        let Shared { codec, hooks } = &*session.0.shared;
+        let at = hooks.now();
+        let _ = session.0.noted.set(Noted { cookies: Vec::new(), at, passive: false });
+        let keys = codec.keys.keys();
+        let id = SessionId::from_bytes(random().unwrap_or_default());
+        let times = Times { created: at, renewed: at, issued: at };
+        let meta = Meta { form: codec.schemas.own, id, times, lifetime: Lifetime::Timeouts };
+        let origin = Origin { meta, suite: codec.writes, key_id: keys.primary_id(), moves: false };
+        let own = codec.encode(&value, false, 0).ok().map(|encoded| encoded.own);
+        let incoming = Incoming::Accepted;
+        let loaded =
+            Loaded { value, incoming, origin: Some(origin), fallback: None, own, out: None, resend: None };
+        let mut state = session.state();
+        state.arrived = Some(Arrived { incoming, evidence: Evidence::default(), keys });
+        let nothing = session.adopt(&mut state, loaded);
+        drop(state);
+        drop(nothing);
+        session
+    }
+
+    /// Calls `f` with the session's value as it was last stored, and returns what it returns.
+    ///
+    /// It never fails: without a good cookie, and after `clear`, the value is `T::default()`.
+    pub fn read<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        let (value, version) = self.take_value();
+        let result = f(&value);
+        self.put_back(value, version);
+        result
+    }
+
+    /// A clone of the session's value.
+    pub fn get(&self) -> T
+    where
+        T: Clone,
+    {
+        self.read(T::clone)
+    }
+
+    /// Changes the session by a closure, and returns what that returns.
+    ///
+    /// The change is stored at once and sent with the response's headers, unless its status is 5xx.
+    /// Whether the session has changed is decided by its encoding: writing what was there is no
+    /// change. (A `HashMap` encodes differently each time; use a `BTreeMap`.)
+    ///
+    /// # Errors
+    ///
+    /// Whenever an error is returned, the session is as it was before: [`UpdateError::TooLarge`],
+    /// [`UpdateError::NotEncodable`], [`UpdateError::Nested`], [`UpdateError::Cleared`],
+    /// [`UpdateError::Committed`], [`UpdateError::Random`]. If the closure panics, likewise. Fields
+    /// with `serde(skip)` return to their default then.
+    pub fn update<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, UpdateError> {
+        let result: Result<Result<R, std::convert::Infallible>, _> = self.try_update(|value| Ok(f(value)));
+        result.map(|Ok(result)| result)
+    }
+
+    /// Changes the session by a closure that can fail: on `Err` nothing has changed.
+    ///
+    /// ```
+    /// # use cookie_session::Session;
+    /// # fn handler(session: Session<u32>) -> Result<(), Box<dyn std::error::Error>> {
+    /// session.try_update(|count| count.checked_sub(1).map(|less| *count = less).ok_or("nothing left"))??;
+    /// # Ok(()) }
+    /// # assert!(handler(Session::detached(0)).is_err());
+    /// # assert!(handler(Session::detached(1)).is_ok());
+    /// ```
+    ///
+    /// A closure that itself uses `?` ends in `Ok::<_, E>(…)`.
+    ///
+    /// # Errors
+    ///
+    /// The outer error is as for [`update`](Self::update), the inner one is the closure's.
+    pub fn try_update<R, E>(
+        &self,
+        f: impl FnOnce(&mut T) -> Result<R, E>,
+    ) -> Result<Result<R, E>, UpdateError> {
+        let mut turn = self.begin()?;
+        let mut value = match turn.value.take() {
+            Some(value) => value,
+            None => {
+                let copy = turn.copy.take().and_then(|copy| self.0.shared.codec.decode_own(&copy));
+                copy.ok_or(UpdateError::NotEncodable(NotEncodable::RoundTrip))?
+            }
+        };
+        match f(&mut value) {
+            Ok(result) => turn.store(value).map(|()| Ok(result)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Puts another value in the session's place. It keeps its id and its times: to replace the
+    /// whole session, `clear` first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`update`](Self::update).
+    pub fn set(&self, value: T) -> Result<(), UpdateError> {
+        self.update(|old| *old = value)
+    }
+
+    /// Gives the session another lifetime, such as [`Lifetime::Own`] for "remember me". On a session
+    /// that nobody has written it waits for the first write.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError::LifetimeTooLong`] over the configured maximum,
+    /// [`UpdateError::LifetimeTooShort`] under a second or if it would be over already,
+    /// [`UpdateError::TooLarge`] if the session has outgrown its budget since it was written,
+    /// [`UpdateError::Nested`] inside an update, [`UpdateError::Committed`] after the head.
+    pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), UpdateError> {
+        let rules = self.0.shared.codec.rules;
+        let lifetime = match lifetime {
+            Lifetime::Own(asked) if lifetime::millis(asked) > rules.max_own => {
+                return Err(UpdateError::LifetimeTooLong {
+                    asked,
+                    max: Duration::from_millis(rules.max_own),
+                });
+            }
+            Lifetime::Own(asked) => Lifetime::Own(Duration::from_secs(asked.as_secs())),
+            other => other,
+        };
+        let now = self.now();
+        let mut state = self.settled()?;
+        let Some(stored) = &mut state.stored else { return Err(UpdateError::Committed) };
+        if let Lifetime::Own(asked) = lifetime {
+            let renewed = self.times(stored).renewed;
+            if asked.is_zero() || now >= renewed.saturating_add(lifetime::millis(asked)) {
+                return Err(UpdateError::LifetimeTooShort { asked });
+            }
+        }
+        self.check_kept(stored)?;
+        stored.lifetime = lifetime;
+        Ok(())
+    }
+
+    /// Gives the session a new id and restarts its absolute timeout or own lifetime, after the user
+    /// has proved who they are: at sign-in, and when a privilege rises. Data, lifetime and
+    /// `created_at` stay. (Where a privilege falls, `clear`, then `update`.)
+    ///
+    /// Returns the old id, for a denylist; `None` if the session is new. Note that a 5xx response
+    /// does not send the renewed cookie: whoever has denied the old id has signed the user out.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError::Random`], [`UpdateError::TooLarge`] if the session has outgrown its budget
+    /// since it was written, [`UpdateError::Nested`] inside an update, [`UpdateError::Committed`]
+    /// after the head.
+    pub fn renew(&self) -> Result<Option<SessionId>, UpdateError> {
+        let id = SessionId::from_bytes(random().ok_or(UpdateError::Random)?);
+        let now = self.now();
+        let mut state = self.settled()?;
+        let Some(stored) = &mut state.stored else { return Err(UpdateError::Committed) };
+        let Some(origin) = &stored.origin else { return Ok(None) };
+        self.check_kept(stored)?;
+        let old = stored.renewed.map_or(origin.meta.id, |(id, _)| id);
+        stored.renewed = Some((id, now));
+        Ok(Some(old))
+    }
+
+    /// What is known of the session beside its data: as it came in, with what was changed since.
+    /// `None` for a session that nobody has written.
+    pub fn meta(&self) -> Option<SessionMeta> {
+        self.load();
+        let state = self.state();
+        let (stored, arrived) = (state.stored.as_ref()?, state.arrived.as_ref()?);
+        let codec = &self.0.shared.codec;
+        match &stored.origin {
+            Some(origin) => {
+                let mut meta = origin.meta.clone();
+                meta.lifetime = stored.lifetime;
+                if let Some((id, renewed)) = stored.renewed {
+                    meta.id = id;
+                    meta.times.renewed = renewed;
+                }
+                Some(codec.describe(&meta, origin.suite, origin.key_id))
+            }
+            None => {
+                let (id, _) = stored.new.filter(|_| stored.changed)?;
+                let meta = Meta {
+                    form: codec.form(stored.old_form),
+                    id,
+                    times: self.times(stored),
+                    lifetime: stored.lifetime,
+                };
+                Some(codec.describe(&meta, codec.writes, arrived.keys.primary_id()))
+            }
+        }
+    }
+
+    /// Whether no session came in, or it was not accepted, or was cleared.
+    pub fn is_new(&self) -> bool {
+        self.load();
+        self.state().stored.as_ref().is_none_or(|stored| stored.origin.is_none())
+    }
+
+    /// Whether the session would be sent as it is now: its data changed, or it was renewed or got
+    /// another lifetime.
+    pub fn is_changed(&self) -> bool {
+        self.load();
+        self.state().stored.as_ref().is_some_and(Stored::is_changed)
+    }
+
+    /// What became of the cookie that came in: for logs and metrics.
+    pub fn incoming(&self) -> Incoming {
+        self.load();
+        self.state().arrived.as_ref().map_or(Incoming::Absent, |arrived| arrived.incoming)
+    }
+
+    /// How many bytes of encoded data still fit into the cookie.
+    pub fn remaining(&self) -> usize {
+        self.load();
+        let len = self.state().stored.as_ref().and_then(Stored::written).map_or(0, Payload::len);
+        self.0.shared.codec.max_payload.saturating_sub(len)
+    }
+
+    /// Opens the session if nobody has used it yet. All of the user's code in it (`Deserialize`,
+    /// migration, `accept_if`, `default`) runs under no lock, so two first uses at one moment may
+    /// both open; the one that is done first counts for both.
+    fn load(&self) {
+        let codec = &self.0.shared.codec;
+        loop {
+            let state = self.state();
+            if state.stored.is_some() {
+                return;
+            }
+            let (epoch, opened) = (state.epoch, state.arrived.is_some());
+            drop(state);
+            let (arrival, loaded) = if opened {
+                (None, codec.fresh(Incoming::Absent))
+            } else {
+                let (cookies, at) =
+                    self.0.noted.get().map_or((&[][..], 0), |noted| (&noted.cookies[..], noted.at));
+                let mut arrival = codec.arrive(cookies, at);
+                let loaded = codec.load(&mut arrival);
+                (Some(arrival), loaded)
+            };
+            let mut state = self.state();
+            if let Some(arrival) = arrival.filter(|_| state.arrived.is_none()) {
+                let Arrival { evidence, keys, unknown_keys, .. } = arrival;
+                let incoming = loaded.incoming;
+                state.arrived = Some(Arrived { incoming, evidence, keys });
+                self.count(incoming, loaded.fallback.as_deref(), unknown_keys);
+            }
+            let cleared_before = loaded.origin.is_some() && epoch > 0;
+            let value = if state.stored.is_none() && state.epoch == epoch && !cleared_before {
+                self.adopt(&mut state, loaded)
+            } else {
+                // Somebody else was first, or the session has been cleared.
+                Some(loaded.value)
+            };
+            drop(state);
+            drop(value);
+        }
+    }
+
+    /// Puts a session in place that is ready for use; returns a value that is in the way.
+    fn adopt(&self, state: &mut State<T>, loaded: Loaded<T>) -> Option<T> {
+        let Loaded { value, origin, own, out, resend, .. } = loaded;
+        let came_in = origin.as_ref().map(|origin| origin.meta.form.schema);
+        state.stored = Some(Stored {
+            old_form: self.0.shared.codec.writes_old_form(came_in),
+            lifetime: origin.as_ref().map_or(Lifetime::Timeouts, |origin| origin.meta.lifetime),
+            baseless: own.is_none(),
+            origin,
+            own,
+            out,
+            base: None,
+            changed: false,
+            resend,
+            new: None,
+            renewed: None,
+        });
+        state.version += 1;
+        state.value.replace(value)
+    }
+
+    /// Once for each request.
+    fn count(&self, incoming: Incoming, fallback: Option<&AtomicU64>, unknown_keys: u64) {
+        let counts = self.0.shared.codec.ring.counts();
+        if let Some(fallback) = fallback {
+            fallback.fetch_add(1, Relaxed);
+        }
+        if unknown_keys > 0 {
+            counts.unknown_keys.fetch_add(unknown_keys, Relaxed);
+        }
+        if let Incoming::Rejected(kind) = incoming {
+            counts.rejected(kind).fetch_add(1, Relaxed);
+            let kind = format_args!("{kind:?}");
+            event!(DEBUG, "session_rejected", "a session cookie was not accepted", kind = kind);
+        }
+    }
+
+    /// The value for a closure that reads, and the number under which it may be put back.
+    fn take_value(&self) -> (T, u64) {
+        loop {
+            let mut state = self.state();
+            let version = state.version;
+            if let Some(value) = state.value.take() {
+                return (value, version);
+            }
+            let copy = match &state.stored {
+                // A closure has it, or an update was rolled back.
+                Some(stored) => stored.own.as_ref().map(|own| own.bytes().to_vec()),
+                // Nobody has used the session yet, or it has been cleared.
+                None => {
+                    drop(state);
+                    self.load();
+                    continue;
+                }
+            };
+            drop(state);
+            let value = copy.and_then(|copy| self.0.shared.codec.decode_own(&copy)).unwrap_or_default();
+            return (value, version);
+        }
+    }
+
+    fn put_back(&self, value: T, version: u64) {
+        let mut state = self.state();
+        if state.version == version && state.value.is_none() && state.updating.is_none() {
+            state.value = Some(value);
+        } else {
+            drop(state);
+            drop(value);
+        }
+    }
+
+    /// Waits for the turn to update.
+    fn begin(&self) -> Result<Turn<'_, T>, UpdateError> {
+        let me = thread::current().id();
+        let epoch = {
+            let state = self.state();
+            Self::may_write(&state, state.epoch, me)?;
+            state.epoch
+        };
+        loop {
+            self.load();
+            let mut state = self.state();
+            Self::may_write(&state, epoch, me)?;
+            while state.updating.is_some() {
+                state = self.0.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+                Self::may_write(&state, epoch, me)?;
+            }
+            let value = state.value.take();
+            let Some(stored) = &state.stored else { continue };
+            let copy = match (&value, &stored.own) {
+                (None, Some(own)) => Some(own.bytes().to_vec()),
+                _ => None,
+            };
+            let (old_form, new) = (stored.old_form, stored.new.is_none() && stored.origin.is_none());
+            let hint = stored.own.as_ref().map_or(0, Payload::len) + 64;
+            state.updating = Some(me);
+            return Ok(Turn { session: self, epoch, old_form, new, value, copy, hint });
+        }
+    }
+
+    fn may_write(state: &State<T>, epoch: u64, me: ThreadId) -> Result<(), UpdateError> {
+        if state.committed {
+            Err(UpdateError::Committed)
+        } else if state.updating == Some(me) {
+            Err(UpdateError::Nested)
+        } else if state.epoch != epoch {
+            Err(UpdateError::Cleared)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The state, loaded, for a change that runs no closure.
+    fn settled(&self) -> Result<MutexGuard<'_, State<T>>, UpdateError> {
+        loop {
+            self.load();
+            let state = self.state();
+            Self::may_write(&state, state.epoch, thread::current().id())?;
+            if state.stored.is_some() {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// What a renewal or a new lifetime alone would send must fit too.
+    fn check_kept(&self, stored: &Stored) -> Result<(), UpdateError> {
+        let codec = &self.0.shared.codec;
+        let len = stored.outgoing_len();
+        if stored.origin.is_some() && len > codec.max_payload {
+            return Err(UpdateError::TooLarge(codec.too_large(len)));
+        }
+        Ok(())
+    }
+
+    /// The session's times as a write would keep or set them, but for `issued`.
+    fn times(&self, stored: &Stored) -> Times {
+        match (&stored.origin, stored.renewed) {
+            (Some(origin), Some((_, renewed))) => Times { renewed, ..origin.meta.times },
+            (Some(origin), None) => origin.meta.times,
+            (None, _) => {
+                let now = self.handed_out();
+                Times { created: now, renewed: now, issued: now }
+            }
+        }
+    }
+
+    fn handed_out(&self) -> u64 {
+        self.0.noted.get().map_or(0, |noted| noted.at)
+    }
+
+    /// The clock, which never runs backwards within a request.
+    fn now(&self) -> u64 {
+        self.0.shared.hooks.now().max(self.handed_out())
+    }
+}
+
+/// An update's turn: nobody else updates until it is dropped. Dropped without `store`, by an error
+/// or a panic, it leaves the stored state as it was.
+struct Turn<'s, T> {
+    session: &'s Session<T>,
+    epoch: u64,
+    old_form: bool,
+    /// The session has no id yet.
+    new: bool,
+    value: Option<T>,
+    /// The stored encoding, where the value is not there.
+    copy: Option<Vec<u8>>,
+    /// How long the changed value's encoding will be, more or less.
+    hint: usize,
+}
+
+impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
+    /// Encodes and stores the changed value.
+    fn store(self, value: T) -> Result<(), UpdateError> {
+        let codec = &self.session.0.shared.codec;
+        let encoded = codec.encode(&value, self.old_form, self.hint).map_err(UpdateError::NotEncodable)?;
+        if cfg!(debug_assertions) && !codec.comes_back(&encoded) {
+            return Err(UpdateError::NotEncodable(NotEncodable::RoundTrip));
+        }
+        let Encoded { own, out } = encoded;
+        let written = out.as_ref().unwrap_or(&own);
+        if written.len() > codec.max_payload {
+            return Err(UpdateError::TooLarge(codec.too_large(written.len())));
+        }
+        let mut drawn = None;
+        loop {
+            let mut state = self.session.state();
+            if state.committed {
+                return Err(UpdateError::Committed);
+            }
+            let uncleared = state.epoch == self.epoch;
+            let Some(stored) = state.stored.as_mut().filter(|_| uncleared) else {
+                return Err(UpdateError::Cleared);
+            };
+            let base = stored.base.as_ref().or(stored.written()).map(Payload::bytes);
+            let changed = stored.baseless || base != Some(written.bytes());
+            if changed && self.new && drawn.is_none() {
+                drop(state);
+                // One call to the operating system for the id and the nonce of its first seal.
+                drawn = Some(random().map(split_drawn).ok_or(UpdateError::Random)?);
+                continue;
+            }
+            if changed && stored.base.is_none() {
+                stored.base = stored.out.take().or(stored.own.take());
+            }
+            (stored.changed, stored.own, stored.out) = (changed, Some(own), out);
+            if stored.new.is_none() {
+                stored.new = drawn;
+            }
+            state.version += 1;
+            let old = state.value.replace(value);
+            drop(state);
+            drop(old);
+            return Ok(());
+        }
+    }
+}
+
+fn split_drawn(drawn: [u8; 16 + NONCE]) -> (SessionId, [u8; NONCE]) {
+    let (id, nonce) = drawn.split_at(16);
+    let id = id.try_into().unwrap_or_default();
+    (SessionId::from_bytes(id), nonce.try_into().unwrap_or_default())
+}
+
+impl<T> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        self.session.state().updating = None;
+        self.session.0.turn.notify_all();
+    }
+}
+
+/// The layer's private entry in a request's extensions; the only way to a `Session`.
+pub(crate) struct Entry<T>(pub(crate) Session<T>);
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Entry(self.0.clone())
+    }
+}
+
+/// What a response does about the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nobody asked for the session.
+    Unused,
+    /// It was used, and no cookie goes out.
+    Read,
+    /// A re-issue: the same session in a new cookie.
+    Reissue,
+    /// A write or a removal.
+    Write,
+}
+
+/// Cookies for a response, each with the template that it was rendered from.
+pub(crate) struct Commit<'c> {
+    pub(crate) effect: Effect,
+    pub(crate) cookies: Vec<(SetCookie, &'c Template)>,
+}
+
+impl<T> Session<T> {
+    /// Whether anybody has asked for the session.
+    pub(crate) fn is_used(&self) -> bool {
+        self.0.noted.get().is_some()
+    }
+
+    /// The head: decides what the response does about the session. Runs nothing of the user's but
+    /// the clock, and waits for nothing. `shared`: the handler asked for shared caching.
+    pub(crate) fn commit(&self, server_error: bool, shared: bool) -> Commit<'_> {
+        let mut commit = Commit { effect: Effect::Unused, cookies: Vec::new() };
+        let Some(noted) = self.0.noted.get() else {
+            self.close();
+            return commit;
+        };
+        commit.effect = Effect::Read;
+        let codec = &self.0.shared.codec;
+        let now = self.0.shared.hooks.now().max(noted.at);
+        let mut state = self.state();
+        state.committed = true;
+        self.0.turn.notify_all();
+        let cleared = state.epoch > 0;
+        let found = state.arrived.as_ref().map(|arrived| (Arc::clone(&arrived.keys), arrived.evidence));
+        // The buffers can be had if no other handle is left that might read.
+        let alone = Arc::strong_count(&self.0) == 1;
+        let outgoing = state.stored.as_mut().and_then(|stored| Outgoing::of(stored, alone));
+        drop(state);
+
+        let (keys, evidence) = match found {
+            Some(found) => found,
+            // Never used, so nothing was opened; `clear` needs to know what came in.
+            None if cleared => {
+                let arrival = codec.arrive(&noted.cookies, noted.at);
+                (arrival.keys, arrival.evidence)
+            }
+            None => return commit,
+        };
+        let departure = cleared.then(|| codec.remove(&keys, &evidence, true, now));
+        let sent_marker = departure.as_ref().and_then(|departure| departure.marker);
+
+        let session = outgoing.filter(|_| !server_error).and_then(|outgoing| {
+            let writes = outgoing.writes;
+            if !writes && (cleared || shared || !self.is_due(&outgoing, noted, now)) {
+                return None;
+            }
+            let cookie = self.seal(outgoing, &keys, noted, sent_marker, now)?;
+            commit.effect = if writes { Effect::Write } else { Effect::Reissue };
+            Some(cookie)
+        });
+        let written = session.is_some() && commit.effect == Effect::Write;
+        if let Some(departure) = departure {
+            if session.is_none() && evidence.ours > 0 {
+                commit.cookies.push((codec.session.removal(), &codec.session));
+            }
+            if departure.no_randomness {
+                self.no_randomness();
+            }
+            commit.cookies.extend(departure.cookies);
+        } else if written && evidence.ours + evidence.former > 1 {
+            commit.cookies.extend(codec.former_removals());
+        }
+        commit.cookies.extend(session.map(|cookie| (cookie, &codec.session)));
+        if !commit.cookies.is_empty() && commit.effect == Effect::Read {
+            commit.effect = Effect::Write;
+        }
+        commit
+    }
+
+    fn is_due(&self, outgoing: &Outgoing, noted: &Noted, now: u64) -> bool {
+        let codec = &self.0.shared.codec;
+        let Some(origin) = &outgoing.origin else { return false };
+        let Meta { times, lifetime, .. } = origin.meta;
+        let due = codec.rules.reissue_due(times, lifetime, origin.moves, now);
+        if !due
+            || noted.passive
+            || now - noted.at > LATE
+            || now >= codec.rules.absolute_deadline(times, lifetime)
+        {
+            return false;
+        }
+        let len = outgoing.payload.len();
+        if len > codec.max_payload {
+            codec.ring.counts().reissues_too_large.fetch_add(1, Relaxed);
+            let needed = codec.too_large(len).needed;
+            event!(
+                WARN,
+                "session_reissue_too_large",
+                "a session no longer fits, so its cookie is not re-issued",
+                needed = needed
+            );
+            return false;
+        }
+        true
+    }
+
+    fn seal(
+        &self,
+        outgoing: Outgoing,
+        keys: &LayerKeys,
+        noted: &Noted,
+        sent_marker: Option<u64>,
+        now: u64,
+    ) -> Option<SetCookie> {
+        let codec = &self.0.shared.codec;
+        let Outgoing { writes: _, resent, old_form, payload, origin, new, renewed, lifetime } = outgoing;
+        let (id, times, nonce) = match (&origin, new) {
+            (Some(Origin { meta: Meta { id, times, .. }, .. }), _) => {
+                let (id, renewed) = renewed.unwrap_or((*id, times.renewed));
+                (id, Times { renewed, issued: now.max(times.issued), created: times.created }, None)
+            }
+            (None, Some((id, nonce))) => {
+                let came_in = codec.marker_time(keys, &noted.cookies);
+                let created = SessionCodec::<T>::created_after(sent_marker.max(came_in), noted.at);
+                (id, Times { created, renewed: noted.at, issued: now }, Some(nonce))
+            }
+            (None, None) => return None,
+        };
+        if now >= codec.rules.absolute_deadline(times, lifetime) {
+            codec.ring.counts().writes_too_late.fetch_add(1, Relaxed);
+            event!(
+                WARN,
+                "session_write_too_late",
+                "a session had ended when the response's headers left: not written"
+            );
+            return None;
+        }
+        let meta = Meta { form: resent.unwrap_or(codec.form(old_form)), id, times, lifetime };
+        let cookie = codec.seal_session(keys, &meta, payload, nonce, now);
+        if cookie.is_none() {
+            self.no_randomness();
+        }
+        cookie
+    }
+
+    fn no_randomness(&self) {
+        self.0.shared.codec.ring.counts().no_randomness.fetch_add(1, Relaxed);
+        event!(
+            ERROR,
+            "session_no_randomness",
+            "the operating system gave no randomness: a sealed cookie was left out"
+        );
+    }
+}
+
+/// What would go out for a session.
+struct Outgoing {
+    /// It is a write; otherwise the session is unchanged, for a re-issue.
+    writes: bool,
+    /// The form of a payload that goes out as it came in.
+    resent: Option<Form>,
+    old_form: bool,
+    payload: Payload,
+    origin: Option<Origin>,
+    new: Option<(SessionId, [u8; NONCE])>,
+    renewed: Option<(SessionId, u64)>,
+    lifetime: Lifetime,
+}
+
+impl Outgoing {
+    /// `None` for a session that nobody has written. `alone`: nobody will read any more.
+    fn of(stored: &mut Stored, alone: bool) -> Option<Outgoing> {
+        fn have(payload: &mut Option<Payload>, alone: bool) -> Option<Payload> {
+            if alone { payload.take() } else { payload.clone() }
+        }
+        let writes = stored.is_changed();
+        if !writes && stored.origin.is_none() {
+            return None;
+        }
+        let (resent, payload) = match stored.resend.take_if(|_| !stored.changed) {
+            Some((form, payload)) => (Some(form), payload),
+            None => (None, have(&mut stored.out, alone).or_else(|| have(&mut stored.own, alone))?),
+        };
+        Some(Outgoing {
+            writes,
+            resent,
+            old_form: stored.old_form,
+            payload,
+            origin: stored.origin.clone(),
+            new: stored.new,
+            renewed: stored.renewed,
+            lifetime: stored.lifetime,
+        })
+    }
+}
