@@ -326,6 +326,8 @@ pub struct SessionCodec<T> {
     pub(crate) session: Template,
     pub(crate) marker: Template,
     pub(crate) formerly: Vec<Former>,
+    /// The names among `formerly` that are not the present one, each once.
+    pub(crate) former_names: Vec<String>,
     pub(crate) rules: Rules,
     pub(crate) budget: Budget,
     pub(crate) max_payload: usize,
@@ -412,16 +414,16 @@ impl<T> SessionCodec<T> {
     /// Authenticates the cookies of a request. Runs nothing of the user's.
     pub(crate) fn arrive(&self, cookies: &[HeaderValue], now: u64) -> Arrival {
         let keys = self.keys.keys();
-        let mut evidence = self.count(cookies);
+        let mut evidence = Evidence::default();
         let (mut candidates, mut rejected, mut tried, mut unknown_keys) = (Vec::new(), None, 0, 0);
         for value in cookie::find(cookies, self.session.name()) {
+            evidence.ours += 1;
             if tried == MOST_CANDIDATES {
-                break;
+                continue;
             }
             let outcome = self.authenticate(&keys, value, Purpose::Session).and_then(|opened| {
                 tried += 1;
-                let opened = opened?;
-                self.candidate(opened, now, &mut evidence)
+                self.candidate(opened?, now, &mut evidence)
             });
             match outcome {
                 Ok(candidate) => candidates.push(candidate),
@@ -430,6 +432,9 @@ impl<T> SessionCodec<T> {
                     rejected = rejected.max(Some(kind));
                 }
             }
+        }
+        for name in &self.former_names {
+            evidence.former += cookie::find(cookies, name).count();
         }
         if evidence.created.is_some() {
             evidence.marker = self.marker_time(&keys, cookies);
@@ -445,16 +450,6 @@ impl<T> SessionCodec<T> {
         candidates.reverse();
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.meta.times.issued));
         Arrival { keys, evidence, candidates, rejected, unknown_keys }
-    }
-
-    fn count(&self, cookies: &[HeaderValue]) -> Evidence {
-        let ours = cookie::find(cookies, self.session.name()).count();
-        let other = |former: &&Former| former.name_index != 0;
-        let mut names: Vec<&str> =
-            self.formerly.iter().filter(other).map(|former| former.session.name()).collect();
-        names.dedup();
-        let former = names.into_iter().map(|name| cookie::find(cookies, name).count()).sum();
-        Evidence { ours, former, created: None, marker: None }
     }
 
     /// Opens one cookie's value. The outer error: it does not parse or names no key; the inner: the

@@ -445,6 +445,7 @@ fn assemble<T>(
         Former { marker: template(target.marker()), session: template(target), name_index }
     };
     let formerly = formerly.into_iter().map(&mut former).collect();
+    let former_names = names.iter().skip(1).cloned().collect();
     let writes = settings.mode.suite();
     let accepts =
         |suite: &Suite| *suite == writes || settings.accept_modes.iter().any(|mode| mode.suite() == *suite);
@@ -462,6 +463,7 @@ fn assemble<T>(
         session,
         marker,
         formerly,
+        former_names,
         rules,
         budget,
         schemas,

@@ -242,6 +242,9 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
         }
     }
     for (cookie, _) in cookies {
-        headers.append(SET_COOKIE, cookie.into_header());
+        // A response with 2^15 header lines already cannot take another; `append` would panic.
+        if headers.try_append(SET_COOKIE, cookie.into_header()).is_err() {
+            event!(ERROR, "session_headers_full", "the response has too many headers for a session cookie");
+        }
     }
 }
