@@ -110,10 +110,10 @@ pub(crate) fn emit(frame: &[u8], out: &mut Vec<u8>) {
 
 /// How many bytes of base64url a frame has.
 pub(crate) const fn encoded_len(bytes: usize) -> usize {
-    bytes / 3 * 4 + [0, 2, 3][bytes % 3]
+    (bytes * 4).div_ceil(3)
 }
 
 /// How many bytes fit into so much base64url.
 pub(crate) const fn decoded_len(text: usize) -> usize {
-    text / 4 * 3 + [0, 0, 1, 2][text % 4]
+    text / 4 * 3 + text % 4 * 3 / 4
 }

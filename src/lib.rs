@@ -1,4 +1,135 @@
-//! Client-side sessions.
+//! Client-side sessions for [axum] and any [tower] service: a typed session, sealed by the server into
+//! one cookie, under keys that can be rotated. There is no store to run.
+//!
+//! ```no_run
+//! use axum::{Router, extract::Path, response::Redirect, routing::{get, post}};
+//! use cookie_session::{KeyRing, Session, SessionLayer, UpdateError};
+//! use std::time::Duration;
+//!
+//! #[derive(Default, serde::Serialize, serde::Deserialize)]
+//! struct Shop { user: Option<u64>, cart: Vec<u32> }
+//!
+//! async fn buy(session: Session<Shop>, Path(id): Path<u32>) -> Result<Redirect, UpdateError> {
+//!     session.update(|shop| shop.cart.push(id))?; // too large? nothing has changed, and you decide
+//!     Ok(Redirect::to("/cart"))
+//! }
+//! async fn cart(session: Session<Shop>) -> String {
+//!     session.read(|shop| format!("{:?}", shop.cart))
+//! }
+//! async fn sign_out(session: Session<Shop>) -> Redirect {
+//!     session.clear();
+//!     Redirect::to("/cart")
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sessions = SessionLayer::<Shop>::builder(KeyRing::from_env("SESSION_KEY")?)
+//!     .context("shop") // another service with the same key cannot read these
+//!     .idle_timeout(Duration::from_secs(30 * 60))
+//!     .build()?;
+//! let app: Router = Router::new()
+//!     .route("/buy/{id}", post(buy))
+//!     .route("/cart", get(cart))
+//!     .route("/sign-out", post(sign_out))
+//!     .layer(sessions);
+//! # Ok(()) }
+//! ```
+//!
+//! The cookie is `__Host-Http-session`, encrypted, Secure, HttpOnly, SameSite=Lax, bound to this very host,
+//! and gone after 24 hours without a request, or 14 days after it began.
+//!
+//! # Is this the right crate?
+//!
+//! Yes, if a session is small (a user's id, roles, a cart, a flash message; some 2.9 kB at most) and you
+//! would rather not run a store: on one machine, or on hundreds that share nothing but a key. No, if
+//! sessions are large, if they hold what must never go back to an older state (a balance, a used coupon), or
+//! if you must be able to list and revoke them all: use `tower-sessions` with a store.
+//!
+//! # Three ideas
+//!
+//! * A [`KeyRing`] has one *primary* key, which seals, and *fallbacks*, which only open. Layers share it
+//!   through a [`KeyRingHandle`], which can replace it while the server runs.
+//! * A [`Session<T>`](Session) is a handle that handlers, extractors and middleware share: `read`, `update`,
+//!   `clear`. `T` is your type; without one of your own use [`SessionMap`].
+//! * A [`SessionLayer<T>`](SessionLayer) hands it out, and sends the cookie when the response's headers leave:
+//!   only if the session has changed, or its cookie is due for a new one. Nothing is decrypted on routes that
+//!   do not ask. [Where it stands](docs::where_it_stands) among other layers matters.
+//!
+//! # Rotating keys
+//!
+//! Without signing anyone out, and safe while each step is half-way through a fleet:
+//!
+//! 1. Ship the new key as a *fallback* everywhere.
+//! 2. Promote it to *primary*, and keep the old one as a fallback.
+//! 3. Wait for the longest lifetime, or until [`Counters::opened_by_fallback`] no longer grows.
+//! 4. Drop the old key.
+//!
+//! **A leaked key is never rotated out**: while it is a fallback, forged cookies are re-issued under the new
+//! key. The new ring is one fresh key alone, without any that was in use beside the leaked one. Everyone is
+//! signed out.
+//!
+//! # Lifetime
+//!
+//! Two timeouts, both judged by the server: the *idle* timeout counts from the last cookie, the *absolute*
+//! one from the session's start or its last [`renew`](Session::renew). The cookie of an active user is
+//! re-issued now and then ([`reissue_after`](SessionBuilder::reissue_after)), not on every response. A
+//! session can have a lifetime of its own ("remember me") or end with the browser: [`Lifetime`].
+//!
+//! At sign-in, and wherever a privilege rises, call [`renew`](Session::renew); at sign-out
+//! [`clear`](Session::clear).
+//!
+//! # Changing the struct
+//!
+//! A cookie outlives a deploy. A changed struct gets a new [`schema`](SessionBuilder::schema) number and a
+//! [`migrate_from`](SessionBuilder::migrate_from). So that nobody is signed out while old and new instances
+//! run side by side, deploy in two steps: first a release that reads both forms and still
+//! [writes the old one](SessionBuilder::write_as), then one that writes the new. A change under the same
+//! number is noticed by the type's [`Shape`] and refused, never misread; pin
+//! [`layer.shape()`](SessionLayer::shape) in a test.
+//!
+//! # Limits
+//!
+//! * The whole `Set-Cookie` has at most [`MAX_SET_COOKIE`] bytes; [`Session::remaining`] says what is left.
+//! * The last response wins: of two parallel requests that write, one overwrites the other.
+//! * A copied cookie is good until it expires, unless [`accept_if`](SessionBuilder::accept_if) refuses its id.
+//!   Sign-out holds in the same browser without that.
+//! * A `HashMap` encodes differently each time, so a session with one looks changed at each `update`: use a
+//!   `BTreeMap`. A random `T::default()` differs on each request until it is written.
+//!
+//! # More
+//!
+//! * [Security](docs::security): what is protected against whom, what came in and what became of it.
+//! * [Wire format](docs::wire_format): for those who implement or review it.
+//! * [Design](docs::design): why it is as it is.
+//! * [From Express](docs::from_express): for those who come from npm's `cookie-session`.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `axum` | yes | [`Session`] as an extractor, errors as responses; depends on `axum-core` only |
+//! | `tracing` | no | events, listed below |
+//!
+//! | event (its name, and its field `event`) | level | when |
+//! |---|---|---|
+//! | `session_rejected` | debug | a cookie was not accepted; `kind` |
+//! | `session_reissue_too_large` | warn | a session no longer fits, so its cookie is not re-issued; `needed` |
+//! | `session_write_too_late` | warn | a session had ended when the headers left |
+//! | `session_cache_overruled` | warn | a cookie goes out with a response that asked for shared caching |
+//! | `session_key_printable` | warn | a key decodes to text: is it random? |
+//! | `session_clear_too_late` | error | `clear` after the headers had left |
+//! | `session_no_randomness` | error | the operating system gave none, a sealed cookie was left out |
+//! | `session_headers_full` | error | the response cannot take another header |
+//! | `session_update_failed`, `session_map_failed` | error | a handler answered with that error; `error` |
+//!
+//! # What stays stable
+//!
+//! Cookies sealed by a release are opened by later ones ([versions](docs::wire_format#versions)); a change of
+//! the wire format is named in the changelog, "unchanged" included. The minimum supported Rust version is in
+//! `Cargo.toml`; raising it is a minor release. No type of another crate is in the public interface but those
+//! of `http`, `serde`, `tower-layer`, `tower-service` and `axum-core`.
+//!
+//! [axum]: https://docs.rs/axum
+//! [tower]: https://docs.rs/tower
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::exhaustive_enums)]
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -38,3 +169,21 @@ pub use map::{MapError, SessionMap};
 pub use ring::{Counters, KeyRingHandle};
 pub use session::Session;
 pub use shape::Shape;
+
+/// The long pages.
+pub mod docs {
+    #[doc = include_str!("docs/security.md")]
+    pub mod security {}
+    #[doc = include_str!("docs/wire_format.md")]
+    pub mod wire_format {}
+    #[doc = include_str!("docs/where_it_stands.md")]
+    pub mod where_it_stands {}
+    #[doc = include_str!("docs/design.md")]
+    pub mod design {}
+    #[doc = include_str!("docs/from_express.md")]
+    pub mod from_express {}
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
