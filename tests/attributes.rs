@@ -593,10 +593,7 @@ mod injection {
         let path = |octets: usize| format!("/{}", "p".repeat(octets - 1));
         let with_domain = |octets| builder().name("id").domain(domain(octets));
         let with_path = |octets| builder().name("id").path(path(octets));
-        let domain_of_1024 = domain(1024).replace("ab", "bb");
-        assert_eq!(domain_of_1024.len(), 1024);
-        let cookie = set(&layer(builder().name("id").domain(&domain_of_1024)));
-        assert_eq!(parsed(&cookie).get("domain"), Some(domain_of_1024.as_str()));
+        assert_eq!(parsed(&set(&layer(with_domain(1024)))).get("domain"), Some(domain(1024).as_str()));
         assert_eq!(parsed(&set(&layer(with_path(1024)))).get("path"), Some(path(1024).as_str()));
         for octets in [1025, 2000, 100_000] {
             let expected = |setting| [ConfigError::AttributeTooLong { setting, bytes: octets }];

@@ -306,7 +306,7 @@ fn outgrow(session: &Session<Note>) {
     });
     too_large(result.unwrap_err());
     assert_eq!(view(session), before);
-    assert_eq!(session.read(|note| note.text.contains('y')), false);
+    assert!(session.read(|note| !note.text.contains('y')));
 }
 
 #[test]

@@ -23,3 +23,6 @@ mod rule_07_caches;
 mod rule_08_after_the_head;
 mod rule_09_left_alone;
 mod rule_10_several_cookies;
+mod rule_11_sign_out;
+mod rule_11_sign_out_model;
+mod rule_12_nested_layers;

@@ -60,7 +60,7 @@ impl Counter {
             let mut counter = Counter::spawn(free_port(), &variables);
             match counter.listens() {
                 Some(()) => return counter,
-                None if counter.read("stderr").contains("AddrInUse") => continue,
+                None if counter.port_is_taken() => continue,
                 None => panic!("{}", counter.read("stderr")),
             }
         }
@@ -76,15 +76,18 @@ impl Counter {
             let mut counter = Counter::spawn(self.port, &variables);
             match counter.listens() {
                 Some(()) => return counter,
-                None => assert!(
-                    counter.read("stderr").contains("AddrInUse") && Instant::now() < end,
-                    "{}",
-                    counter.read("stderr")
-                ),
+                None => {
+                    assert!(counter.port_is_taken() && Instant::now() < end, "{}", counter.read("stderr"))
+                }
             }
             // Some connection has it as its own port.
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    fn port_is_taken(&self) -> bool {
+        let said = self.read("stderr");
+        said.contains("AddrInUse") || said.contains("Address already in use")
     }
 
     fn end(&mut self) {

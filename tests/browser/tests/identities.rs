@@ -148,7 +148,7 @@ fn a_cookie_that_becomes_partitioned_is_replaced_and_signed_out_in_both_forms() 
         |value: &str| kept.iter().find(|cookie| cookie.value == value).expect("kept").partitioned;
     assert_eq!((partitioned_of(old), partitioned_of(new)), (false, true));
 
-    // The place in the header does not decide: a step back writes the one that stands first.
+    // A step back in the deploy: now the old form is the newer cookie.
     shop.deploy(plain);
     assert_eq!(shop.add("/add").0, "3");
     shop.deploy(partitioned);
@@ -200,11 +200,18 @@ fn a_cookie_that_moves_to_another_path_is_replaced_and_signed_out_at_both() {
     let kept = shop.browser.cookies_named(NAME);
     assert!(matches!(&kept[..], [cookie] if cookie.path == "/"), "{kept:?}");
 
-    // Signed out at a place where the former one is not sent.
     shop.deploy(below);
     assert_eq!(shop.add("/app/add").0, "5");
     assert_eq!(shop.kept(), 2);
     shop.deploy(root);
+    // The longer path still stands first, and is the newest now: the place does not decide.
+    let (items, exchange) = shop.read("/app/read");
+    let [first, _] = exchange.sent(NAME)[..] else { panic!("{exchange:?}") };
+    let kept = shop.browser.cookies_named(NAME);
+    assert_eq!(kept.iter().find(|cookie| cookie.value == first).expect("kept").path, "/app");
+    assert_eq!(items, "5");
+
+    // Signed out at a place where the former one is not sent.
     shop.sign_out_and_begin_again("/app");
     assert_eq!(shop.came_in(&shop.server.last("/sign-out")), 1);
 }
