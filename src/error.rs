@@ -352,7 +352,7 @@ impl fmt::Display for ConfigError {
             E::PathWithoutSlash { path } => {
                 write!(
                     f,
-                    "the path {path} does not begin with a slash, so browsers would ignore it: write /{path}"
+                    "the path {path} does not begin with a slash, so browsers would ignore it: begin it with one"
                 )
             }
             E::AttributeTooLong { setting, bytes } => {

@@ -1,7 +1,8 @@
 //! Client-side sessions for [axum] and any [tower] service: a typed session, sealed by the server into
 //! one cookie, under keys that can be rotated. There is no store to run.
 //!
-//! ```no_run
+#![cfg_attr(feature = "axum", doc = "```no_run")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
 //! use axum::{Router, extract::Path, response::Redirect, routing::{get, post}};
 //! use cookie_session::{KeyRing, Session, SessionLayer, UpdateError};
 //! use std::time::Duration;
@@ -184,6 +185,6 @@ pub mod docs {
     pub mod from_express {}
 }
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

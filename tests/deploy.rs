@@ -242,22 +242,14 @@ enum Instance {
 }
 
 impl Instance {
-    fn of(
-        clock: &Clock,
-        release: usize,
-        set: fn(SessionBuilder<before::Shop>) -> SessionBuilder<before::Shop>,
-    ) -> Instance {
+    fn release(clock: &Clock, release: usize) -> Instance {
         let new =
             || clock.builder::<after::Shop>().schema(2).migrate_from(1, |old: after::ShopV1| old.into());
         match release {
-            0 => Instance::Old(set(clock.builder()).build().unwrap()),
+            0 => Instance::Old(clock.builder().build().unwrap()),
             1 => Instance::Between(new().write_as(1, |new| after::ShopV1::from(new)).build().unwrap()),
             _ => Instance::New(new().build().unwrap()),
         }
-    }
-
-    fn release(clock: &Clock, release: usize) -> Instance {
-        Instance::of(clock, release, |builder| builder)
     }
 
     /// What the session holds, as far as this release knows it, and how many cookies were set.
@@ -912,7 +904,7 @@ mod decoding {
         assert_eq!(incoming(&layer, forge(1, shape, &payload)), Incoming::Accepted);
         let refused = Incoming::Rejected(RejectedKind::Payload);
         assert_eq!(incoming(&layer, forge(1, shape, &[&payload[..], &[0]].concat())), refused);
-        assert_eq!(incoming(&layer, forge(1, shape, &payload[1..])), refused);
+        assert_eq!(incoming(&layer, forge(1, shape, &payload[..payload.len() - 1])), refused);
     }
 
     #[test]
@@ -1136,11 +1128,10 @@ mod settings_apart {
     }
 
     /// Instances that read each other's cookies.
-    const PAIRS: [[Setter; 2]; 8] = [
+    const PAIRS: [[Setter; 2]; 7] = [
         [|b| b, |b| b],
         [|b| b.accept_mode(Mode::Signed), |b| b.mode(Mode::Signed).accept_mode(Mode::Encrypted)],
         [|b| b, |b| b.same_site(SameSite::Strict)],
-        [|b| b, |b| b.partitioned()],
         [|b| b, |b| b.absolute_timeout(Duration::from_millis(10 * DAY))],
         [|b| b, |b| b.max_own_lifetime(Duration::from_millis(100 * DAY))],
         [|b| b, |b| b.max_set_cookie(1000)],

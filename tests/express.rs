@@ -1465,7 +1465,8 @@ fn a_cookie_that_comes_back_after_sign_out_is_rejected_in_the_same_browser() {
     let app = app();
     let mut browser = Browser::with_session(&app);
     let old = browser.value().to_owned();
-    browser.visit(&app, |session| assert!(session.clear()));
+    let reply = browser.visit(&app, |session| assert!(session.clear()));
+    assert_eq!((reply.named(NAME).len(), reply.named(MARKER).len()), (1, 1));
     browser.jar.insert(NAME.to_owned(), old);
     for _ in 0..2 {
         browser.visit(&app, |session| {
@@ -1490,7 +1491,8 @@ fn a_copied_cookie_can_be_refused_by_its_sessions_id() {
     let mut browser = Browser::with_session(&app);
     let mut copy = browser.clone();
     browser.visit(&app, |session| {
-        denied.lock().unwrap().insert(session.meta().unwrap().id());
+        let id = session.meta().unwrap().id();
+        denied.lock().unwrap().insert(id);
         assert!(session.clear());
     });
     copy.visit(&app, |session| assert_eq!(rejected(session), Some(RejectedKind::Refused)));
@@ -1610,7 +1612,7 @@ fn a_cookie_that_is_only_read_is_not_sent_again_for_its_form() {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (start, last) = value.split_at(value.len() - 1);
     let at = ALPHABET.find(last).unwrap();
-    assert!(value.len() % 4 != 0 && at % 4 == 0, "the value has bits left over");
+    assert!(!value.len().is_multiple_of(4) && at.is_multiple_of(4), "the value has bits left over");
     is_rejected(&app, &format!("{start}{}", &ALPHABET[at + 1..at + 2]));
     let padded = format!("{NAME}= {value}\t; other=1");
     let reply = app.visit(&padded, |session| assert_eq!(get(session, "a"), Some(1)));
@@ -1773,14 +1775,18 @@ fn two_layers_in_one_application_keep_their_sessions_apart() {
     }
 }
 
+/// The inner one has other settings, none of which is used.
 #[test]
 fn a_layer_inside_one_of_the_same_type_and_name_passes_through() {
-    let (outer, inner) = (app(), app());
+    let outer = app();
+    let inner = app_with(|builder| builder.context("inner").same_site(SameSite::Strict));
     let mut browser = Browser::with_session(&outer);
     let reply = serve(&(&outer.layer, &inner.layer), request(&browser.cookies()), |parts| {
-        put(&Session::from_parts(parts).unwrap(), "a", 3);
+        let session = Session::from_parts(parts).unwrap();
+        assert_eq!(get(&session, "a"), Some(1));
+        put(&session, "a", 3);
     });
-    assert_eq!(reply.cookie().name, NAME);
+    assert!(reply.cookie().name == NAME && reply.cookie().has("SameSite=Lax"));
     browser.receive(&reply);
     browser.visit(&outer, |session| assert_eq!(get(session, "a"), Some(3)));
 }

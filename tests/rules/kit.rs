@@ -1,9 +1,7 @@
 //! A driven clock, one request through a layer, and a look at what comes out.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use cookie_session::{
-    Key, KeyRing, Opened, Session, SessionBuilder, SessionLayer, SessionMeta, SetCookie,
-};
+use cookie_session::{Key, KeyRing, Opened, Session, SessionBuilder, SessionLayer, SessionMeta, SetCookie};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{COOKIE, SET_COOKIE},
@@ -183,16 +181,14 @@ pub fn cookies_in<B>(response: &Response<B>) -> Vec<cookie::Cookie<'static>> {
 
 /// The names of all cookies that a response sets or removes, sorted.
 pub fn names<B>(response: &Response<B>) -> Vec<String> {
-    let mut names: Vec<_> =
-        cookies_in(response).iter().map(|cookie| cookie.name().to_owned()).collect();
+    let mut names: Vec<_> = cookies_in(response).iter().map(|cookie| cookie.name().to_owned()).collect();
     names.sort();
     names
 }
 
 /// The one cookie of this name, if the response has it.
 pub fn cookie_in<B>(response: &Response<B>, name: &str) -> Option<cookie::Cookie<'static>> {
-    let mut found: Vec<_> =
-        cookies_in(response).into_iter().filter(|cookie| cookie.name() == name).collect();
+    let mut found: Vec<_> = cookies_in(response).into_iter().filter(|cookie| cookie.name() == name).collect();
     assert!(found.len() < 2, "{name} stands there {} times", found.len());
     found.pop()
 }

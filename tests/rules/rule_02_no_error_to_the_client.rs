@@ -2,9 +2,7 @@
 //! and the reason is there for logs and metrics, never in a response.
 
 use crate::kit::*;
-use cookie_session::{
-    Identity, Incoming, KeyRing, Mode, RejectedKind, Session, SessionLayer,
-};
+use cookie_session::{Identity, Incoming, KeyRing, Mode, RejectedKind, Session, SessionLayer};
 use http::Response;
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +22,7 @@ struct Case {
 fn cases(clock: &Clock) -> (SessionLayer<Shop>, Vec<Case>) {
     let keys = ring();
     let with = |keys: &KeyRing| builder_over::<Shop>(keys.clone(), clock).idle_timeout(HOUR);
-    let layer =
-        with(&keys).accept_if(|_, shop| shop.user != Some(REFUSED)).build().unwrap();
+    let layer = with(&keys).accept_if(|_, shop| shop.user != Some(REFUSED)).build().unwrap();
     let now = clock.now();
     let good = sealed(&layer, &user(1), now);
     let mut changed = good.clone();

@@ -39,9 +39,8 @@ fn with_stored<R>(handler: impl FnOnce(&Session<Draft>) -> R) -> (R, Option<Draf
     let layer = layer(&clock);
     let cookie = sealed(&layer, &stored(1), clock.now());
     let (result, response) = visit(&layer, &cookie, handler);
-    let written = session_in(&response).map(|cookie| {
-        open(&layer, &cookie, clock.now()).value().expect("what was written opens").clone()
-    });
+    let written = session_in(&response)
+        .map(|cookie| open(&layer, &cookie, clock.now()).value().expect("what was written opens").clone());
     (result, written)
 }
 
@@ -258,10 +257,14 @@ fn a_read_inside_an_update_sees_the_last_stored_state() {
 #[test]
 fn reads_nest() {
     let ((), written) = with_stored(|session| {
-        session.read(|outer| session.read(|inner| session.read(|innermost| {
-            assert_eq!(outer, inner);
-            assert_eq!(inner, innermost);
-        })));
+        session.read(|outer| {
+            session.read(|inner| {
+                session.read(|innermost| {
+                    assert_eq!(outer, inner);
+                    assert_eq!(inner, innermost);
+                })
+            })
+        });
         session.read(|_| session.update(|draft| draft.count = 2)).unwrap();
         assert_eq!(session.read(|draft| draft.count), 2);
     });
@@ -273,7 +276,14 @@ fn a_change_inside_an_update_on_the_same_thread_is_an_error_and_leaves_the_outer
     type Change = fn(&Session<Draft>) -> Result<(), UpdateError>;
     let changes: [(&str, Change); 5] = [
         ("update", |session| session.update(|draft| draft.count = 50)),
-        ("try_update", |session| session.try_update(|draft| Ok::<_, ()>(draft.count = 50)).map(|_| ())),
+        ("try_update", |session| {
+            session
+                .try_update(|draft| {
+                    draft.count = 50;
+                    Ok::<_, ()>(())
+                })
+                .map(|_| ())
+        }),
         ("set", |session| session.set(stored(50))),
         ("renew", |session| session.renew().map(|_| ())),
         ("set_lifetime", |session| session.set_lifetime(Lifetime::Browser)),
@@ -692,8 +702,10 @@ fn meddle(hook: Hook) {
         Use::Set => drop(session.set(Meddler { count: 40, text: String::new() })),
         Use::Renew => drop(session.renew()),
         Use::SetLifetime => drop(session.set_lifetime(Lifetime::Browser)),
-        Use::Meta => drop((session.meta(), session.is_new(), session.is_changed(), session.remaining())),
-        Use::Clear => drop(session.clear()),
+        Use::Meta => {
+            let _ = (session.meta(), session.is_new(), session.is_changed(), session.remaining());
+        }
+        Use::Clear => _ = session.clear(),
     }
     // Once is enough for `clear`: a value that clears its session whenever it is made has no end.
     if what != Use::Clear {
@@ -752,8 +764,7 @@ fn meddling() -> Meddling {
         .build()
         .unwrap();
     let value = Meddler { count: 3, text: "t".to_owned() };
-    let cookies =
-        [String::new(), sealed(&layer, &value, clock.now()), sealed(&before, &4, clock.now())];
+    let cookies = [String::new(), sealed(&layer, &value, clock.now()), sealed(&before, &4, clock.now())];
     Meddling { layer, cookies }
 }
 
@@ -763,11 +774,17 @@ fn script(session: &Session<Meddler>, armed: (Hook, Use)) {
         |session| session.read(|_| ()),
         |session| drop(session.update(|value| value.count += 1)),
         |session| drop(session.update(|value| value.text = "x".repeat(5000))),
-        |session| drop(session.try_update(|value| Err::<(), _>(value.count = 9))),
+        |session| {
+            let refused = session.try_update(|value| {
+                value.count = 9;
+                Err::<(), _>(())
+            });
+            drop(refused);
+        },
         |session| drop(catch_unwind(AssertUnwindSafe(|| session.update(|_| panics())))),
         |session| drop(session.set(Meddler { count: 5, text: String::new() })),
         |session| session.read(|_| ()),
-        |session| drop(session.clear()),
+        |session| _ = session.clear(),
         |session| drop(session.update(|value| value.count += 1)),
     ];
     AROUND.set(Some(session.clone()));
@@ -782,16 +799,14 @@ fn script(session: &Session<Meddler>, armed: (Hook, Use)) {
 #[test]
 fn user_code_that_itself_uses_the_session_does_not_deadlock() {
     let hooks = [Hook::Default, Hook::Deserialize, Hook::Serialize, Hook::Drop, Hook::Migrate];
-    let uses =
-        [Use::Read, Use::Update, Use::Set, Use::Renew, Use::SetLifetime, Use::Meta, Use::Clear];
+    let uses = [Use::Read, Use::Update, Use::Set, Use::Renew, Use::SetLifetime, Use::Meta, Use::Clear];
     for hook in hooks {
         for what in uses {
             let meddled = ends(move || {
                 let Meddling { layer, cookies } = meddling();
                 MEDDLED.set(0);
                 for cookie in cookies {
-                    let ((), response) =
-                        visit(&layer, &cookie, |session| script(session, (hook, what)));
+                    let ((), response) = visit(&layer, &cookie, |session| script(session, (hook, what)));
                     assert_eq!(response.status(), 200);
                 }
                 MEDDLED.get()
@@ -871,10 +886,7 @@ fn neither_the_service_nor_its_body_need_anything_of_their_own() {
         type Error = Infallible;
         type Future = future::Ready<Result<Response<Body>, Infallible>>;
 
-        fn poll_ready(
-            &mut self,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), Infallible>> {
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
             std::task::Poll::Ready(Ok(()))
         }
 

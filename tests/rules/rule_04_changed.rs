@@ -34,7 +34,13 @@ const NO_CHANGES: [(&str, Change); 9] = [
         session.set(Shop { user: Some(1), cart: vec![1, 2] }).unwrap();
     }),
     ("a change that was rolled back", |session| {
-        session.try_update(|shop| Err::<(), _>(shop.cart.clear())).unwrap().unwrap_err();
+        session
+            .try_update(|shop| {
+                shop.cart.clear();
+                Err::<(), _>(())
+            })
+            .unwrap()
+            .unwrap_err();
     }),
     ("a change that did not fit", |session| {
         session.update(|shop| shop.cart = vec![u32::MAX; 4000]).unwrap_err();
@@ -49,7 +55,7 @@ const CHANGES: [(&str, Change); 6] = [
         session.update(|shop| shop.user = Some(2)).unwrap();
         session.update(|shop| shop.cart = vec![u32::MAX; 4000]).unwrap_err();
     }),
-    ("a renewal alone", |session| drop(session.renew().unwrap())),
+    ("a renewal alone", |session| _ = session.renew().unwrap()),
     ("a lifetime alone", |session| session.set_lifetime(Lifetime::Browser).unwrap()),
     ("a renewal, and data that were changed back", |session| {
         session.renew().unwrap();
@@ -178,7 +184,13 @@ fn a_fresh_session_is_compared_with_the_default_of_its_own_request() {
         session.update(|_| ()).unwrap();
         session.set(first.clone()).unwrap();
         // A rollback does not draw another one.
-        session.try_update(|token| Err::<(), _>(token.0 = 0)).unwrap().unwrap_err();
+        session
+            .try_update(|token| {
+                token.0 = 0;
+                Err::<(), _>(())
+            })
+            .unwrap()
+            .unwrap_err();
         assert_eq!(session.get(), first);
         first
     });
@@ -232,8 +244,7 @@ fn to_old(new: &New) -> Old {
 fn migrating(clock: &Clock, keys: &KeyRing) -> (SessionLayer<New>, String) {
     let before = builder_over::<Old>(keys.clone(), clock).build().unwrap();
     let cookie = sealed(&before, &Old { cart: vec![1, 2] }, clock.now());
-    let layer =
-        builder_over::<New>(keys.clone(), clock).schema(2).migrate_from(1, from_old).build().unwrap();
+    let layer = builder_over::<New>(keys.clone(), clock).schema(2).migrate_from(1, from_old).build().unwrap();
     (layer, cookie)
 }
 
@@ -291,12 +302,8 @@ fn a_session_that_is_written_in_the_old_form_is_compared_in_that_form() {
 #[test]
 fn a_fresh_session_in_the_old_form_is_compared_in_that_form() {
     let clock = Clock::new();
-    let layer = builder::<New>(&clock)
-        .schema(2)
-        .migrate_from(1, from_old)
-        .write_as(1, to_old)
-        .build()
-        .unwrap();
+    let layer =
+        builder::<New>(&clock).schema(2).migrate_from(1, from_old).write_as(1, to_old).build().unwrap();
     let ((), response) =
         visit(&layer, "", |session| session.update(|new| new.note = "lost".to_owned()).unwrap());
     assert_eq!(names(&response), [""; 0]);

@@ -89,7 +89,7 @@ fn with_earlier(layer: &SessionLayer<Shop>, earlier: &[&'static str]) -> Respons
 }
 
 /// Which of these earlier lines are still there, in their order.
-fn kept<'e>(layer: &SessionLayer<Shop>, earlier: &[&'static str]) -> Vec<String> {
+fn kept(layer: &SessionLayer<Shop>, earlier: &[&'static str]) -> Vec<String> {
     let response = with_earlier(layer, earlier);
     let mut lines = lines(&response);
     let ours = lines.pop().expect("ours is the last");
@@ -296,7 +296,7 @@ fn our_cookies_are_marked_sensitive_and_those_of_others_are_left_as_they_are() {
     }
     assert_eq!(names(&response), [NAME, OUT, "theme"]);
 
-    let ((), removal) = visit(&layer, &cookie, |session| drop(session.clear()));
+    let ((), removal) = visit(&layer, &cookie, |session| _ = session.clear());
     assert!(removal.headers().get_all(SET_COOKIE).iter().all(HeaderValue::is_sensitive));
 }
 

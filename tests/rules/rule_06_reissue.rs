@@ -33,8 +33,7 @@ fn the_threshold_is_a_tenth_of_the_idle_timeout_at_least_a_minute_at_most_a_half
     ];
     for (idle, threshold) in table {
         let clock = Clock::new();
-        let layer =
-            builder::<Shop>(&clock).idle_timeout(idle).absolute_timeout(60 * DAY).build().unwrap();
+        let layer = builder::<Shop>(&clock).idle_timeout(idle).absolute_timeout(60 * DAY).build().unwrap();
         let cookie = sealed(&layer, &user(1), clock.now());
         clock.pass(threshold - MILLI);
         assert_eq!(reissued(&layer, &cookie), None, "{idle:?}");
@@ -92,8 +91,7 @@ type Many = HashMap<u32, u32>;
 #[test]
 fn the_payload_that_came_in_goes_out_byte_for_byte() {
     let clock = Clock::new();
-    let layer =
-        builder::<Many>(&clock).mode(Mode::Signed).reissue_after(MINUTE).build().unwrap();
+    let layer = builder::<Many>(&clock).mode(Mode::Signed).reissue_after(MINUTE).build().unwrap();
     // Encoded again, 64 entries would come in another order.
     let cookie = sealed(&layer, &(0..64).map(|key| (key, key)).collect(), clock.now());
     clock.pass(MINUTE);
@@ -102,7 +100,13 @@ fn the_payload_that_came_in_goes_out_byte_for_byte() {
 
     // Also if an update was rolled back.
     let ((), response) = visit(&layer, &cookie, |session| {
-        session.try_update(|map| Err::<(), _>(map.clear())).unwrap().unwrap_err();
+        session
+            .try_update(|map| {
+                map.clear();
+                Err::<(), _>(())
+            })
+            .unwrap()
+            .unwrap_err();
     });
     assert_eq!(signed_payload(&session_in(&response).unwrap()), signed_payload(&cookie));
 }
@@ -145,9 +149,7 @@ impl Forms {
     }
 
     fn reads_both(&self) -> SessionBuilder<Form2> {
-        self.builder::<Form2>()
-            .schema(2)
-            .migrate_from(1, |Form1 { many }| Form2 { many, second: None })
+        self.builder::<Form2>().schema(2).migrate_from(1, |Form1 { many }| Form2 { many, second: None })
     }
 
     fn second(&self) -> SessionLayer<Form2> {
@@ -472,8 +474,7 @@ fn a_reissue_that_would_exceed_the_budget_keeps_the_old_cookie_and_is_counted() 
     // A longer Domain, to the byte: what fits without one is too much with one.
     let name = "__Secure-id";
     let with = || builder_over::<Shop>(keys.clone(), &clock).name(name).reissue_after(MINUTE);
-    let (short, long) =
-        (with().build().unwrap(), with().domain("very-long.example.com").build().unwrap());
+    let (short, long) = (with().build().unwrap(), with().domain("very-long.example.com").build().unwrap());
     let mut full = Shop::default();
     while short.codec().seal(&full, None, None, clock.now()).is_ok() {
         full.cart.push(1);
@@ -573,7 +574,7 @@ fn a_writes_issued_at_is_never_below_the_one_that_came_in() {
     let both = format!("{written}; {cookie}");
     assert_eq!(open(&layer, &both, clock.now()).meta().unwrap().issued_at(), ahead);
 
-    let ((), response) = visit(&layer, &cookie, |session| drop(session.renew().unwrap()));
+    let ((), response) = visit(&layer, &cookie, |session| _ = session.renew().unwrap());
     assert_eq!(meta(&layer, &session_in(&response).unwrap(), clock.now()).issued_at(), ahead);
 }
 
@@ -590,9 +591,8 @@ fn max_age_is_the_lifetime_that_is_left() {
         .max_own_lifetime(30 * DAY)
         .build()
         .unwrap();
-    let write = |cookies: &str| {
-        visit(&layer, cookies, |session| session.update(|shop| shop.cart.push(1)).unwrap()).1
-    };
+    let write =
+        |cookies: &str| visit(&layer, cookies, |session| session.update(|shop| shop.cart.push(1)).unwrap()).1;
     let first = write("");
     assert_eq!(age_of(&first), Some(3600));
     let cookie = session_in(&first).unwrap();

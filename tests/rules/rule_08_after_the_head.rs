@@ -25,7 +25,13 @@ fn writes_answer_committed_and_change_nothing() {
     let before = session.meta();
     let mut ran = false;
     assert_eq!(session.update(|_| ran = true), Err(UpdateError::Committed));
-    assert_eq!(session.try_update(|_| Ok::<_, ()>(ran = true)), Err(UpdateError::Committed));
+    assert_eq!(
+        session.try_update(|_| {
+            ran = true;
+            Ok::<_, ()>(())
+        }),
+        Err(UpdateError::Committed)
+    );
     assert_eq!(session.set(Shop::default()), Err(UpdateError::Committed));
     assert_eq!(session.renew(), Err(UpdateError::Committed));
     assert_eq!(session.set_lifetime(Lifetime::Browser), Err(UpdateError::Committed));

@@ -25,7 +25,8 @@ fn the_newest_issued_wins_whatever_the_order() {
         assert_eq!(who(&layer, &header), Some(10), "{order:?}");
     }
     // A millisecond is enough.
-    let (older, newer) = (sealed(&layer, &user(1), clock.now() - MILLI), sealed(&layer, &user(2), clock.now()));
+    let (older, newer) =
+        (sealed(&layer, &user(1), clock.now() - MILLI), sealed(&layer, &user(2), clock.now()));
     assert_eq!(who(&layer, &format!("{newer}; {older}")), Some(2));
 }
 
@@ -97,7 +98,7 @@ fn a_signed_out_session_does_not_count_however_new_its_cookie_is() {
     let clock = Clock::new();
     let layer = layer::<Shop>(&clock);
     let first = sealed(&layer, &user(1), clock.now());
-    let ((), response) = visit(&layer, &first, |session| drop(session.clear()));
+    let ((), response) = visit(&layer, &first, |session| _ = session.clear());
     let marker = marker_in(&response).unwrap();
     clock.pass(SECOND);
     let second = sealed(&layer, &user(2), clock.now());
@@ -182,13 +183,15 @@ fn only_the_first_eight_that_parse_and_name_a_key_of_the_ring_are_looked_at() {
 fn a_prefixed_name_beats_one_without() {
     let (clock, keys) = (Clock::new(), ring());
     let before = builder_over::<Shop>(keys.clone(), &clock).name("session").build().unwrap();
-    let layer =
-        builder_over::<Shop>(keys, &clock).formerly(Identity::named("session")).build().unwrap();
+    let layer = builder_over::<Shop>(keys, &clock).formerly(Identity::named("session")).build().unwrap();
     let plain = sealed(&before, &user(1), clock.now() + SECOND);
     let prefixed = sealed(&layer, &user(2), clock.now());
     assert_eq!(who(&layer, &format!("{plain}; {prefixed}")), Some(2));
     assert_eq!(who(&layer, &format!("{prefixed}; {plain}")), Some(2));
-    assert_eq!(who(&layer, &format!("{prefixed}; {}", plain.replace("session=", &format!("{NAME}=")))), Some(2));
+    assert_eq!(
+        who(&layer, &format!("{prefixed}; {}", plain.replace("session=", &format!("{NAME}=")))),
+        Some(2)
+    );
 }
 
 #[test]
@@ -257,11 +260,7 @@ fn removals(response: &http::Response<()>) -> Vec<(String, Option<String>, Strin
         .map(|cookie| {
             assert_eq!(max_age(&cookie), Some(0));
             assert_eq!((cookie.secure(), cookie.http_only()), (Some(true), Some(true)));
-            (
-                cookie.name().to_owned(),
-                cookie.domain().map(str::to_owned),
-                cookie.path().unwrap().to_owned(),
-            )
+            (cookie.name().to_owned(), cookie.domain().map(str::to_owned), cookie.path().unwrap().to_owned())
         })
         .collect()
 }
@@ -375,8 +374,10 @@ fn a_clear_and_a_new_session_remove_the_earlier_identities_and_set_todays() {
         session.set(user(2)).unwrap();
     });
     assert_eq!(removals(&response), [at_app(), on_domain()]);
-    let set: Vec<_> =
-        cookies_in(&response).into_iter().filter(|cookie| cookie.name() == "id" && !cookie.value().is_empty()).collect();
+    let set: Vec<_> = cookies_in(&response)
+        .into_iter()
+        .filter(|cookie| cookie.name() == "id" && !cookie.value().is_empty())
+        .collect();
     assert_eq!(set.len(), 1);
 }
 

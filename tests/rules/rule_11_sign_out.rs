@@ -273,7 +273,10 @@ fn a_marker_without_a_session_is_no_session() {
     let layer = layer::<Shop>(&clock);
     let marker = marker_in(&cleared(&layer, &created(&layer, clock.now()))).unwrap();
     assert_eq!(incoming(&layer, &marker), Incoming::Absent);
-    assert_eq!(incoming(&layer, &format!("{NAME}=garbage; {marker}")), Incoming::Rejected(RejectedKind::Malformed));
+    assert_eq!(
+        incoming(&layer, &format!("{NAME}=garbage; {marker}")),
+        Incoming::Rejected(RejectedKind::Malformed)
+    );
 }
 
 #[test]
@@ -281,12 +284,9 @@ fn a_session_created_in_a_request_that_carries_a_marker_is_created_a_millisecond
     let clock = Clock::new();
     let layer = layer::<Shop>(&clock);
     let now = clock.now();
-    for (marker_at, created_at) in [
-        (now + HOUR, now + HOUR + MILLI),
-        (now, now + MILLI),
-        (now - MILLI, now),
-        (now - HOUR, now),
-    ] {
+    for (marker_at, created_at) in
+        [(now + HOUR, now + HOUR + MILLI), (now, now + MILLI), (now - MILLI, now), (now - HOUR, now)]
+    {
         clock.set(marker_at);
         let signed_out = created(&layer, marker_at - HOUR);
         let marker = marker_in(&cleared(&layer, &signed_out)).unwrap();
@@ -386,8 +386,7 @@ fn a_marker_goes_out_for_each_earlier_identity_too_with_its_attributes() {
 #[test]
 fn where_nothing_opened_earlier_identities_get_a_removal_and_no_marker() {
     let clock = Clock::new();
-    let layer =
-        builder::<Shop>(&clock).name("id").formerly(Identity::named("sid")).build().unwrap();
+    let layer = builder::<Shop>(&clock).name("id").formerly(Identity::named("sid")).build().unwrap();
     assert_eq!(names(&cleared(&layer, "sid=x")), ["sid"]);
     assert_eq!(names(&cleared(&layer, "id=x")), ["id", "sid"]);
     assert_eq!(names(&cleared(&layer, &created(&layer, clock.now()))), ["id", "id-out", "sid", "sid-out"]);
@@ -441,7 +440,11 @@ fn a_forged_or_foreign_marker_is_ignored() {
         assert_eq!(incoming(&layer, &cookies), Incoming::Accepted, "{what}");
         // Nor does a new session begin after it, or a marker that goes out hold its time.
         let ((), response) = visit(&layer, &format!("{OUT}={value}"), add);
-        assert_eq!(meta(&layer, &session_in(&response).unwrap(), clock.now()).created_at(), clock.now(), "{what}");
+        assert_eq!(
+            meta(&layer, &session_in(&response).unwrap(), clock.now()).created_at(),
+            clock.now(),
+            "{what}"
+        );
         let out = marker_in(&cleared(&layer, &cookies)).unwrap();
         assert_eq!(marker_time(&layer, &out), Some(clock.now()), "{what}");
     }
@@ -600,10 +603,11 @@ fn signed_in() -> (Clock, SessionLayer<Shop>, Browser) {
 
 #[test]
 fn a_slow_response_that_brings_the_session_back_signs_nobody_in() {
-    let slow: [(&str, fn(&Session<Shop>)); 4] = [
+    type Handler = fn(&Session<Shop>);
+    let slow: [(&str, Handler); 4] = [
         ("a write", add),
         ("a re-issue", |session| session.read(|_| ())),
-        ("a renewal", |session| drop(session.renew().unwrap())),
+        ("a renewal", |session| _ = session.renew().unwrap()),
         ("another lifetime", |session| session.set_lifetime(Lifetime::Own(DAY)).unwrap()),
     ];
     for (what, handler) in slow {

@@ -35,7 +35,8 @@ fn orders(requests: usize) -> Vec<Vec<Event>> {
             all.push(order.clone());
         }
         let under_way = (0..sent).filter(|at| !order.contains(&Event::Receive(*at))).map(Event::Receive);
-        let next: Vec<_> = (sent < requests).then_some(Event::Send(sent)).into_iter().chain(under_way).collect();
+        let next: Vec<_> =
+            (sent < requests).then_some(Event::Send(sent)).into_iter().chain(under_way).collect();
         for event in next {
             order.push(event);
             extend(requests, order, all);
