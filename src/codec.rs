@@ -3,23 +3,24 @@
 
 use crate::{
     cookie::{self, SetCookie, Template},
-    error::{Incoming, NotEncodable, RejectedKind, TooLarge, UpdateError},
-    frame::{self, FrameError, Suite},
+    error::{Incoming, NotEncodable, ParseIdError, RejectedKind, TooLarge, UpdateError},
+    frame::{self, Frame, FrameError, Suite},
     key::{KeyId, Purpose},
     lifetime::{self, Lifetime, Rules, Times, Verdict},
-    ring::{KeyRingHandle, LayerKeys, LayerSlot},
-    seal::NONCE,
+    ring::{Found, KeyRingHandle, LayerKeys, LayerSlot},
+    seal::{NONCE, NotAuthentic},
     shape::Shape,
 };
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt,
+    str::FromStr,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
-/// Of several cookies with our name, so many that name a key of the ring are authenticated.
+/// At most this many of our cookies that name a key of the ring are authenticated.
 const MOST_CANDIDATES: usize = 8;
 
 /// The session's fixed-width fields, before its payload in the plaintext.
@@ -32,7 +33,7 @@ const MARKER: usize = 8;
 const ROOM: usize = Suite::Xaes256Gcm.before() + META;
 
 /// How a session is sealed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mode {
     /// Nobody but the server can read or change it: XAES-256-GCM. The default.
@@ -81,6 +82,17 @@ impl fmt::Display for SessionId {
     }
 }
 
+impl FromStr for SessionId {
+    type Err = ParseIdError;
+
+    /// Parses what `Display` shows: 32 hexadecimal digits.
+    fn from_str(text: &str) -> Result<SessionId, ParseIdError> {
+        let digits = text.len() == 32 && text.bytes().all(|c| c.is_ascii_hexdigit());
+        let id = digits.then(|| u128::from_str_radix(text, 16)).and_then(Result::ok);
+        id.map(|id| SessionId(id.to_be_bytes())).ok_or(ParseIdError)
+    }
+}
+
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -118,7 +130,8 @@ impl SessionMeta {
     pub fn lifetime(&self) -> Lifetime {
         self.meta.lifetime
     }
-    /// When the session began; kept by `renew`.
+    /// When the session began; kept by `renew`. For a new session, a sign-out marker raises it when the
+    /// response's headers leave.
     pub fn created_at(&self) -> SystemTime {
         lifetime::to_system(self.meta.times.created)
     }
@@ -236,6 +249,23 @@ impl Payload {
         let buffer = postcard::to_extend(value, buffer).map_err(|_| NotEncodable::Serialize)?;
         Ok(Payload { buffer, at: ROOM })
     }
+}
+
+/// Whether a value of this type comes back as it was, if it can be encoded at all.
+pub(crate) fn comes_back<V: Serialize + DeserializeOwned>(value: &V) -> bool {
+    Payload::encode(value, 0).map_or(true, |payload| again::<V>(payload.bytes()))
+}
+
+/// Whether an encoding decodes, and encodes again to the same bytes in any order: a `HashMap` comes
+/// back in another one.
+fn again<V: Serialize + DeserializeOwned>(encoded: &[u8]) -> bool {
+    fn sorted(bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        bytes.sort_unstable();
+        bytes
+    }
+    let again = decode::<V>(encoded).and_then(|value| Payload::encode(&value, encoded.len()).ok());
+    again.is_some_and(|again| sorted(again.bytes()) == sorted(encoded))
 }
 
 /// Decodes a payload that has been authenticated; all of it, to the last byte.
@@ -421,15 +451,15 @@ impl<T> SessionCodec<T> {
             if tried == MOST_CANDIDATES {
                 continue;
             }
-            let outcome = self.authenticate(&keys, value, Purpose::Session).and_then(|opened| {
+            let outcome = self.locate(&keys, value, Purpose::Session).and_then(|located| {
                 tried += 1;
-                self.candidate(opened?, now, &mut evidence)
+                self.candidate(located.open()?, now, &mut evidence)
             });
             match outcome {
                 Ok(candidate) => candidates.push(candidate),
                 Err(kind) => {
                     unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
-                    rejected = rejected.max(Some(kind));
+                    rejected = kind.further(rejected);
                 }
             }
         }
@@ -441,7 +471,7 @@ impl<T> SessionCodec<T> {
             candidates.retain(|candidate: &Candidate| {
                 let signed_out = evidence.marker.is_some_and(|marker| candidate.meta.times.created <= marker);
                 if signed_out {
-                    rejected = rejected.max(Some(RejectedKind::SignedOut));
+                    rejected = RejectedKind::SignedOut.further(rejected);
                 }
                 !signed_out
             });
@@ -452,37 +482,25 @@ impl<T> SessionCodec<T> {
         Arrival { keys, evidence, candidates, rejected, unknown_keys }
     }
 
-    /// Opens one cookie's value. The outer error: it does not parse or names no key; the inner: the
-    /// key that it names does not open it.
-    fn authenticate<'k>(
+    /// Parses one cookie's value and finds the one key that it names.
+    fn locate<'k>(
         &self,
         keys: &'k LayerKeys,
         value: &[u8],
         purpose: Purpose,
-    ) -> Result<Result<Authentic<'k>, RejectedKind>, RejectedKind> {
-        let room = ROOM - META - Suite::HmacSha256.before();
-        let frame = frame::parse(value, room).map_err(|error| match error {
+    ) -> Result<Located<'k>, RejectedKind> {
+        let start = ROOM - META - Suite::HmacSha256.before();
+        let Frame { suite, key_id, buffer } = frame::parse(value, start).map_err(|error| match error {
             FrameError::TooLong => RejectedKind::TooLong,
             FrameError::Malformed => RejectedKind::Malformed,
         })?;
-        let suite = *(self.accepts.iter().find(|suite| suite.byte() == frame.suite))
-            .ok_or(RejectedKind::SuiteNotAccepted)?;
-        let mut buffer = frame.buffer;
-        if buffer.len() < room + suite.before() + suite.behind() {
+        let accepted = self.accepts.iter().find(|accepted| accepted.byte() == suite);
+        let suite = *accepted.ok_or(RejectedKind::SuiteNotAccepted)?;
+        if buffer.len() < start + suite.before() + suite.behind() {
             return Err(RejectedKind::Malformed);
         }
-        let found = keys.find(frame.key_id, suite, purpose).ok_or(RejectedKind::UnknownKey)?;
-        let opened = found.seal_key.open(buffer.get_mut(room..).unwrap_or_default());
-        Ok(opened.map_err(|_| RejectedKind::NotAuthentic).map(|()| {
-            buffer.truncate(buffer.len() - suite.behind());
-            Authentic {
-                suite,
-                key_id: frame.key_id,
-                fallback: found.fallback,
-                buffer,
-                at: room + suite.before(),
-            }
-        }))
+        let found = keys.find(key_id, suite, purpose).ok_or(RejectedKind::UnknownKey)?;
+        Ok(Located { suite, key_id, found, buffer, start })
     }
 
     fn candidate(
@@ -507,13 +525,13 @@ impl<T> SessionCodec<T> {
 
     /// The latest time in the sign-out markers that came in.
     pub(crate) fn marker_time(&self, keys: &LayerKeys, cookies: &[HeaderValue]) -> Option<u64> {
-        let named = |value| self.authenticate(keys, value, Purpose::SignOut).ok();
-        let opened = cookie::find(cookies, self.marker.name()).filter_map(named).take(MOST_CANDIDATES);
+        let named = |value| self.locate(keys, value, Purpose::SignOut).ok();
+        let located = cookie::find(cookies, self.marker.name()).filter_map(named).take(MOST_CANDIDATES);
         let time = |Authentic { buffer, at, .. }: Authentic<'_>| {
             let time: [u8; MARKER] = buffer.get(at..)?.try_into().ok()?;
             Some(u64::from_le_bytes(time))
         };
-        opened.filter_map(Result::ok).filter_map(time).max()
+        located.map(Located::open).filter_map(Result::ok).filter_map(time).max()
     }
 
     /// What a session is called and how long it lives, for the user.
@@ -562,28 +580,17 @@ impl<T> SessionCodec<T> {
         let suite = key.suite();
         let nonce = nonce_for(suite, nonce)?;
         let Payload { mut buffer, at } = payload;
-        if let Some(room) = at.checked_sub(META).and_then(|from| buffer.get_mut(from..at)) {
-            room.copy_from_slice(&meta.to_bytes());
-        }
+        buffer.get_mut(at.checked_sub(META)?..at)?.copy_from_slice(&meta.to_bytes());
         let start = at.checked_sub(META + suite.before())?;
-        key.seal(keys.primary_id().0, &nonce, &mut buffer, start);
+        key.seal(keys.primary_id().0, &nonce, &mut buffer, start)?;
         let sealed = buffer.get(start..).unwrap_or_default();
         Some(self.session.set(sealed, self.rules.max_age(meta.times, meta.lifetime, now)))
     }
 
-    /// Removal cookies and, where something authentic came in, markers. `replaced`: the session's
-    /// own cookie is set by the same response, so its removal stays out.
-    pub(crate) fn remove(
-        &self,
-        keys: &LayerKeys,
-        evidence: &Evidence,
-        replaced: bool,
-        now: u64,
-    ) -> Departure<'_> {
+    /// Removal cookies of all earlier identities and, where something authentic came in, markers.
+    /// The removal of the session's own cookie is the caller's: the same response may set it.
+    pub(crate) fn depart(&self, keys: &LayerKeys, evidence: &Evidence, now: u64) -> Departure<'_> {
         let mut departure = Departure::default();
-        if evidence.ours > 0 && !replaced {
-            departure.cookies.push((self.session.removal(), &self.session));
-        }
         departure.cookies.extend(self.former_removals());
         let Some(created) = evidence.created else { return departure };
         let time = now.max(created).max(evidence.marker.unwrap_or(0)).min(lifetime::LATEST);
@@ -617,13 +624,33 @@ impl<T> SessionCodec<T> {
         let nonce = nonce_for(suite, None)?;
         let mut buffer = vec![0; suite.before()];
         buffer.extend_from_slice(&time.to_le_bytes());
-        key.seal(keys.primary_id().0, &nonce, &mut buffer, 0);
+        key.seal(keys.primary_id().0, &nonce, &mut buffer, 0)?;
         Some(template.set(&buffer, Some(self.rules.marker_max_age())))
     }
 
     /// A new session's `created_at`: after every marker that the request carries or sends.
     pub(crate) fn created_after(marker: Option<u64>, now: u64) -> u64 {
         marker.map_or(now, |marker| now.max(marker.saturating_add(1))).min(lifetime::LATEST)
+    }
+}
+
+/// A value that names a key of the ring; its frame begins at `start`.
+struct Located<'k> {
+    suite: Suite,
+    key_id: KeyId,
+    found: Found<'k>,
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl<'k> Located<'k> {
+    fn open(mut self) -> Result<Authentic<'k>, RejectedKind> {
+        let Located { suite, key_id, found, start, .. } = self;
+        let frame = self.buffer.get_mut(start..).unwrap_or_default();
+        found.seal_key.open(frame).map_err(|NotAuthentic| RejectedKind::NotAuthentic)?;
+        self.buffer.truncate(self.buffer.len() - suite.behind());
+        let at = start + suite.before();
+        Ok(Authentic { suite, key_id, fallback: found.fallback, buffer: self.buffer, at })
     }
 }
 
@@ -658,7 +685,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
             let meta = candidate.meta.clone();
             let (suite, key_id) = (candidate.suite, candidate.key_id);
             match self.decode_candidate(candidate, arrival.keys.primary_id()) {
-                Err(kind) => arrival.rejected = arrival.rejected.max(Some(kind)),
+                Err(kind) => arrival.rejected = kind.further(arrival.rejected),
                 Ok(loaded) => {
                     let accepted = self.accept_if.as_ref().is_none_or(|accept_if| {
                         accept_if(&self.describe(&meta, suite, key_id), &loaded.value)
@@ -730,18 +757,14 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         Ok(Encoded { own, out })
     }
 
-    /// Whether an encoded value decodes, and to a value of the same encoded length (a `HashMap`
-    /// comes back in another order).
+    /// Whether an encoded value comes back as it was.
     pub(crate) fn comes_back(&self, encoded: &Encoded) -> bool {
-        let own = decode::<T>(encoded.own.bytes())
-            .and_then(|value| Payload::encode(&value, 0).ok())
-            .is_some_and(|again| again.len() == encoded.own.len());
         let out = encoded.out.as_ref().is_none_or(|out| {
             let written = self.schemas.written().schema;
             let migration = self.schemas.migrations.iter().find(|(form, _)| form.schema == written);
             migration.is_some_and(|(_, migrate)| migrate(out.bytes()).is_some())
         });
-        own && out
+        out && again::<T>(encoded.own.bytes())
     }
 
     /// A copy of the value from its stored encoding.
@@ -821,9 +844,10 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// The cookies that sign out: removals for what came in and for each `formerly`, and, if an
     /// authentic session came in, the sign-out marker with them.
     pub fn removals(&self, opened: &Opened<T>, now: SystemTime) -> Removals {
-        let departure = self.remove(&self.keys.keys(), &opened.evidence, false, lifetime::from_system(now));
+        let departure = self.depart(&self.keys.keys(), &opened.evidence, lifetime::from_system(now));
+        let own = (opened.evidence.ours > 0).then(|| self.session.removal());
         Removals {
-            cookies: departure.cookies.into_iter().map(|(cookie, _)| cookie).collect(),
+            cookies: own.into_iter().chain(departure.cookies.into_iter().map(|(cookie, _)| cookie)).collect(),
             marker: departure.marker.map(lifetime::to_system),
         }
     }
@@ -840,6 +864,10 @@ impl<T> Opened<T> {
     /// The session, if one was accepted.
     pub fn value(&self) -> Option<&T> {
         self.session.as_ref().map(|(value, _)| value)
+    }
+    /// The session, taken out, to change it and seal it again.
+    pub fn into_value(self) -> Option<T> {
+        self.session.map(|(value, _)| value)
     }
     /// What is known of it beside its data.
     pub fn meta(&self) -> Option<&SessionMeta> {
@@ -863,6 +891,7 @@ impl<T> fmt::Debug for Opened<T> {
 
 /// The cookies that sign out.
 #[derive(Debug)]
+#[must_use]
 pub struct Removals {
     cookies: Vec<SetCookie>,
     marker: Option<SystemTime>,

@@ -1,7 +1,9 @@
 //! Settings from code and from configuration, and all of their validation.
 
 use crate::{
-    codec::{AcceptIf, Budget, Encode, Form, Former, Migrate, Mode, Schemas, SessionCodec, SessionMeta},
+    codec::{
+        self, AcceptIf, Budget, Encode, Form, Former, Migrate, Mode, Schemas, SessionCodec, SessionMeta,
+    },
     cookie::{self, MAX_SET_COOKIE, SameSite, Target, Template},
     error::{ConfigError, KeyError, NotEncodable, Shown},
     frame::Suite,
@@ -16,6 +18,7 @@ use serde::{
     de::{DeserializeOwned, EnumAccess, MapAccess, SeqAccess, Visitor},
 };
 use std::{
+    any::type_name,
     fmt,
     path::Path,
     time::{Duration, SystemTime},
@@ -30,6 +33,7 @@ const DEFAULT_ABSOLUTE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// An earlier identity of the session's cookie, for [`SessionBuilder::formerly`]: to a browser, a
 /// cookie with another name, Domain, Path or Partitioned is another cookie.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Identity {
     /// `None`: the layer's own.
     name: Option<String>,
@@ -128,7 +132,23 @@ impl Default for Settings {
 
 type PassiveIf = Box<dyn Fn(&Parts) -> bool + Send + Sync>;
 type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
-type ShapeOf = fn() -> Result<Shape, Unsupported>;
+type ShapeOf = fn() -> Result<Shape, ConfigError>;
+
+/// The shape of a type that is only read.
+fn read_shape<V: DeserializeOwned>() -> Result<Shape, ConfigError> {
+    shape::shape_of::<V>(drop).map_err(unsupported)
+}
+
+/// The shape of a type that is written, each of whose variants must come back as it was.
+fn written_shape<V: Serialize + DeserializeOwned>() -> Result<Shape, ConfigError> {
+    let mut good = true;
+    let shape = shape::shape_of::<V>(|value| good &= codec::comes_back(&value)).map_err(unsupported)?;
+    if good { Ok(shape) } else { Err(ConfigError::DoesNotComeBack { type_name: type_name::<V>() }) }
+}
+
+fn unsupported(Unsupported::NotSelfDescribing { type_name }: Unsupported) -> ConfigError {
+    ConfigError::TypeNotStorable { type_name }
+}
 
 /// What the layer asks while it handles a request.
 #[derive(Default)]
@@ -268,14 +288,14 @@ impl<T> SessionBuilder<T> {
         self
     }
 
-    /// A session ends when its cookie has not been re-issued for so long. Default: 24 hours, or the
+    /// A session ends when its cookie has not been re-issued for this long. Default: 24 hours, or the
     /// absolute timeout if that is shorter.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.settings.idle_timeout = Some(timeout);
         self
     }
 
-    /// A session ends so long after it began or was renewed, however active. Default: 14 days.
+    /// A session ends this long after it began or was renewed, however active. Default: 14 days.
     pub fn absolute_timeout(mut self, timeout: Duration) -> Self {
         self.settings.absolute_timeout = timeout;
         self
@@ -328,7 +348,7 @@ impl<T> SessionBuilder<T> {
     where
         Old: DeserializeOwned + 'static,
     {
-        self.migrations.push((schema, shape::shape_of::<Old>, Schemas::migrate(migrate)));
+        self.migrations.push((schema, read_shape::<Old>, Schemas::migrate(migrate)));
         self
     }
 
@@ -342,7 +362,7 @@ impl<T> SessionBuilder<T> {
     where
         Old: Serialize + DeserializeOwned + 'static,
     {
-        self.write_as.push((schema, shape::shape_of::<Old>, Schemas::encode_as(convert)));
+        self.write_as.push((schema, written_shape::<Old>, Schemas::encode_as(convert)));
         self
     }
 
@@ -412,13 +432,13 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
 }
 
 /// A codec with default settings for any type, also one that no layer could have.
-pub(crate) fn detached_codec<T: DeserializeOwned>(keys: KeyRing) -> SessionCodec<T> {
+pub(crate) fn detached_codec<T>(keys: KeyRing) -> SessionCodec<T> {
     let settings = Settings::default();
     let (name, path) = (DEFAULT_NAME.to_owned(), settings.path.clone());
     let target = Target { name, domain: None, path, partitioned: false };
     let rules = settings.rules(&mut Vec::new());
-    let shape = shape::shape_of::<T>().unwrap_or(Shape::from_bytes([0; 4]));
-    let own = Form { schema: 1, shape };
+    // Nothing is sealed that another codec would read.
+    let own = Form { schema: 1, shape: Shape::from_bytes([0; 4]) };
     let schemas = Schemas { own, migrations: Vec::new(), write_as: None };
     assemble(&settings, true, target, Vec::new(), rules, keys.into(), schemas, None)
 }
@@ -503,7 +523,7 @@ impl Settings {
         let mut targets: Vec<Target> = Vec::new();
         for target in self.formerly.iter().map(|identity| identity.resolve(current)) {
             target.check(secure, self.same_site, faults);
-            if target == *current || targets.contains(&target) {
+            if target.is_same(current) || targets.iter().any(|other| target.is_same(other)) {
                 faults.push(ConfigError::FormerlyTwice { name: Shown::new(&target.name) });
             }
             targets.push(target);
@@ -545,7 +565,7 @@ impl Settings {
     }
 }
 
-fn read_schemas<T: DeserializeOwned>(
+fn read_schemas<T: Serialize + DeserializeOwned>(
     schema: u16,
     migrations: Vec<(u16, ShapeOf, Migrate<T>)>,
     mut write_as: Vec<(u16, ShapeOf, Encode<T>)>,
@@ -553,12 +573,12 @@ fn read_schemas<T: DeserializeOwned>(
 ) -> Option<Schemas<T>> {
     let form = |schema, shape: ShapeOf, faults: &mut Vec<ConfigError>| match shape() {
         Ok(shape) => Some(Form { schema, shape }),
-        Err(Unsupported::NotSelfDescribing { type_name }) => {
-            faults.push(ConfigError::TypeNotStorable { type_name });
+        Err(fault) => {
+            faults.push(fault);
             None
         }
     };
-    let own = form(schema, shape::shape_of::<T>, faults);
+    let own = form(schema, written_shape::<T>, faults);
     let mut read: Vec<(Form, _)> = Vec::new();
     let mut numbers = Vec::new();
     for (from, shape, migrate) in migrations {
@@ -593,38 +613,55 @@ fn read_schemas<T: DeserializeOwned>(
 /// The fields are the builder's settings by name, and the keys:
 ///
 /// ```toml
-/// name = "__Host-Http-session"      # a cookie name
 /// context = "shop"
-/// domain = "example.com"
-/// path = "/"
-/// same_site = "lax"                 # strict, lax or none
-/// partitioned = false
-/// insecure_for_local_http = false
-/// max_set_cookie = 4093             # bytes
-/// mode = "encrypted"                # encrypted or signed
-/// accept_mode = "signed"
-/// idle_timeout = "30m"              # 90s, 30m, 24h, 14days, "1h 30m"
-/// absolute_timeout = "14days"
-/// max_own_lifetime = "30days"
-/// reissue_after = "3m"
+/// idle_timeout = "30m"               # 90s, 30m, 24h, 14days, "1h 30m"
+/// # name = "__Host-Http-session"
+/// # domain = "example.com"           # needs a name without __Host-
+/// # path = "/"
+/// # same_site = "lax"                # strict, lax or none
+/// # partitioned = false
+/// # insecure_for_local_http = false
+/// # max_set_cookie = 4093            # bytes
+/// # mode = "encrypted"               # encrypted or signed
+/// # accept_mode = "signed"           # also read, for a change-over
+/// # absolute_timeout = "14days"
+/// # max_own_lifetime = "14days"
+/// # reissue_after = "3m"
 ///
 /// [keys]
-/// primary = "…"                     # or primary_file = "/run/secrets/session_key"
-/// fallbacks = ["…"]                 # or fallbacks_file; a text with commas or lines does as well
+/// primary_file = "/run/secrets/key"  # or primary = "the key itself"
+/// # fallbacks = ["…", "…"]           # or fallbacks_file; a text with commas or lines does as well
 ///
-/// [[formerly]]
-/// name = "session"                  # left out: the present name, Domain, Path and Partitioned
-/// domain = "example.com"
-/// path = "/"
-/// partitioned = false
+/// # [[formerly]]                     # earlier identities of the cookie
+/// # name = "session"                 # left out: the present name, Domain, Path and Partitioned
+/// # domain = "example.com"
+/// # path = "/"
+/// # partitioned = false
 /// ```
 ///
-/// **It never fails to deserialise**, whatever stands there: serde's own messages quote the
-/// offending value, which may be a key at the wrong place. `build()` says every fault, by the
-/// field's name and without the value. (A *syntax* error is the loader's: `toml`, for one, prints
-/// the source line with it. Show its `message()` and `span()` instead of its `Display`.)
-///
 /// Numbers and booleans may be text, as environment variables are.
+///
+/// **From a self-describing format it never fails to deserialise**, whatever stands there: serde's own
+/// messages quote the offending value, which may be a key at the wrong place. `build()` says every
+/// fault, by the field's name and without the value. A *syntax* error is the loader's, and may print
+/// the source line with the key; of `toml`'s, show the message and the place alone:
+///
+/// ```
+/// # use cookie_session::{SessionConfig, SessionLayer};
+/// # #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// # struct Shop { cart: Vec<u32> }
+/// #[derive(serde::Deserialize)]
+/// struct Settings {
+///     session: SessionConfig,
+/// }
+///
+/// # fn load(text: &str) -> Result<SessionLayer<Shop>, Box<dyn std::error::Error>> {
+/// let settings: Settings =
+///     toml::from_str(text).map_err(|error| format!("{} at bytes {:?}", error.message(), error.span()))?;
+/// let sessions = SessionLayer::<Shop>::from_config(settings.session).build()?;
+/// # Ok(sessions) }
+/// # assert!(load("[session]\ncontext = 'shop'\n[session.keys]\nprimary = 'short'").is_err());
+/// ```
 #[derive(Clone)]
 pub struct SessionConfig(Node);
 
@@ -804,7 +841,12 @@ impl<'f> Fields<'f> {
     fn duration(&mut self, name: &str) -> Option<Duration> {
         // A bare number is refused: npm's module has milliseconds there, others have seconds.
         let expected = "a duration with its unit, such as 90s, 30m, 24h or 14days";
-        self.read(name, expected, |node| humantime::parse_duration(node.text()?.trim()).ok())
+        self.read(name, expected, |node| {
+            // "0" alone would pass as a duration.
+            let text = node.text()?.trim();
+            let unit = text.ends_with(|c: char| c.is_alphabetic());
+            unit.then(|| humantime::parse_duration(text)).and_then(Result::ok)
+        })
     }
 
     fn mode(&mut self, name: &str) -> Option<Mode> {
@@ -820,7 +862,7 @@ impl<'f> Fields<'f> {
         for (name, _) in &self.entries {
             let name = match name {
                 Node::Text(name) => name.as_str(),
-                _ => "that is not text",
+                _ => "(a name that is not text)",
             };
             let shown = Shown::new(&self.path(name));
             self.faults.push(ConfigError::UnknownField { field: shown });
@@ -949,15 +991,10 @@ fn read_keys(node: Node, faults: &mut Vec<ConfigError>) -> Option<KeyRing> {
         }
         (None, None) => Ok(Vec::new()),
     };
-    let mut good = |keys: Result<_, KeyError>| keys.map_err(|error| faults.push(error.into())).ok();
-    let fallbacks = good(fallbacks)?;
-    let primary = match primary? {
-        Ok(primary) => primary,
-        Err(error) => {
-            faults.push(error.into());
-            return None;
-        }
-    };
+    let mut fault = |error: KeyError| faults.push(error.into());
+    let primary = primary.and_then(|primary| primary.map_err(&mut fault).ok());
+    let fallbacks = fallbacks.map_err(&mut fault).ok();
+    let (primary, fallbacks) = (primary?, fallbacks?);
     let ring = KeyRing::new(primary, fallbacks).map_err(|error| faults.push(error.at("keys").into())).ok();
     ring.filter(|_| faults.len() == before)
 }

@@ -21,12 +21,13 @@ const MAX_AGE: &str = "; Max-Age=";
 
 /// When a browser sends the cookie along on requests that other sites cause
 /// (RFC 6265bis-22 section 5.6.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SameSite {
     /// Never.
     Strict,
     /// When the user follows a link, not for forms, images or scripts. The default.
+    #[default]
     Lax,
     /// Always; for sites embedded in others.
     None,
@@ -49,6 +50,14 @@ pub(crate) struct Template {
 }
 
 impl Target {
+    /// Whether a browser would take the two for one; it compares the Domain without case
+    /// (RFC 6265bis-22 section 5.1.2).
+    pub(crate) fn is_same(&self, other: &Target) -> bool {
+        let domain = |target: &Target| target.domain.as_ref().map(|domain| domain.to_ascii_lowercase());
+        let rest = |target: &Target| (target.name.clone(), target.path.clone(), target.partitioned);
+        domain(self) == domain(other) && rest(self) == rest(other)
+    }
+
     /// The sign-out marker's cookie beside the session's.
     pub(crate) fn marker(&self) -> Target {
         Target { name: format!("{}-out", self.name), ..self.clone() }
@@ -234,6 +243,7 @@ fn push_decimal(number: u64, out: &mut Vec<u8>) {
 ///
 /// Its `Debug` shows the name only.
 #[derive(Clone)]
+#[must_use]
 pub struct SetCookie {
     header: HeaderValue,
     name_end: usize,

@@ -134,11 +134,25 @@ impl fmt::Display for Weakness {
 impl Error for KeyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            KeyError::At { error, .. } => Some(error),
+            // Its `Display` contains the inner one's, so the chain goes on behind that.
+            KeyError::At { error, .. } => error.source(),
             _ => None,
         }
     }
 }
+
+/// The text is no session id or key id: 32 or 8 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParseIdError;
+
+impl fmt::Display for ParseIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an id: a session's has 32 hexadecimal digits, a key's 8")
+    }
+}
+
+impl Error for ParseIdError {}
 
 /// Why `build()` refused the settings: what a browser would drop, or what makes no sense.
 ///
@@ -276,12 +290,17 @@ pub enum ConfigError {
         /// Why.
         error: NotEncodable,
     },
+    /// Some value of the type does not come back as it was.
+    DoesNotComeBack {
+        /// The type: the session's, or that of `write_as`.
+        type_name: &'static str,
+    },
     /// `formerly` names the identity that the layer has now, or one identity twice.
     FormerlyTwice {
         /// The name of the cookie that is meant.
         name: Shown,
     },
-    /// The configuration has a field that there is none of here.
+    /// The configuration has an unknown field.
     UnknownField {
         /// Where.
         field: Shown,
@@ -401,6 +420,11 @@ impl fmt::Display for ConfigError {
                 "{type_name} cannot be in a session: it needs a format that describes itself (untagged or internally \
                  tagged enums, flatten, serde_json::Value do); use plain structs and enums, or SessionMap"
             ),
+            E::DoesNotComeBack { type_name } => write!(
+                f,
+                "{type_name} cannot be in a session: some value of it does not come back as it was written, as with \
+                 skip_serializing_if and skipped enum variants"
+            ),
             E::DefaultNotStorable { error } => {
                 write!(f, "the session type's default value cannot be stored: {error}")
             }
@@ -421,15 +445,8 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl Error for ConfigError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            ConfigError::Key(error) => Some(error),
-            ConfigError::DefaultNotStorable { error } => Some(error),
-            _ => None,
-        }
-    }
-}
+// Each message contains that of the error inside, so there is no `source` to print it again.
+impl Error for ConfigError {}
 
 impl From<KeyError> for ConfigError {
     fn from(error: KeyError) -> Self {
@@ -508,9 +525,10 @@ pub enum UpdateError {
         /// `max_own_lifetime`.
         max: Duration,
     },
-    /// The session's own lifetime is under one second, or is over already, counted from `renewed_at`.
+    /// The lifetime is under one second, or would be over already, counted from `renewed_at`: call
+    /// [`renew`](crate::Session::renew) first.
     LifetimeTooShort {
-        /// What was asked for.
+        /// What was asked for; the absolute timeout, where that would be over.
         asked: Duration,
     },
     /// The call stands inside an `update` of the same session on the same thread.
@@ -519,7 +537,8 @@ pub enum UpdateError {
     Cleared,
     /// The response's headers have left: no cookie can be set any more.
     Committed,
-    /// The session is over: its absolute timeout or own lifetime has passed.
+    /// The session is over: its absolute timeout or own lifetime has passed. Only from
+    /// [`SessionCodec::seal`](crate::SessionCodec::seal); the layer leaves such a write out.
     Expired,
     /// The operating system gave no randomness for a session id or a nonce.
     Random,
@@ -550,15 +569,8 @@ impl fmt::Display for UpdateError {
     }
 }
 
-impl Error for UpdateError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            UpdateError::TooLarge(error) => Some(error),
-            UpdateError::NotEncodable(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// Each message contains that of the error inside, so there is no `source` to print it again.
+impl Error for UpdateError {}
 
 /// The session would not fit into its cookie: what it needs, what there is, and what the budget is
 /// made of, all in bytes.
@@ -624,8 +636,8 @@ impl Error for TooLarge {}
 pub enum NotEncodable {
     /// The type's `Serialize` failed, or asked for what the format does not have (`flatten` does).
     Serialize,
-    /// What was encoded does not decode, or not to the same (checked in debug builds, and for the
-    /// default value always): `skip_serializing_if`, untagged and internally tagged enums do that.
+    /// What was encoded does not decode, or not to the same (checked in debug builds):
+    /// `skip_serializing_if` and skipped enum variants do that.
     RoundTrip,
 }
 
@@ -634,7 +646,7 @@ impl fmt::Display for NotEncodable {
         f.write_str(match self {
             NotEncodable::Serialize => "its Serialize fails, or uses what the format does not have (flatten does)",
             NotEncodable::RoundTrip => {
-                "it does not come back as it was written (skip_serializing_if, untagged and internally tagged enums do that)"
+                "it does not come back as it was written (skip_serializing_if and skipped enum variants do that)"
             }
         })
     }
@@ -654,15 +666,16 @@ pub enum Incoming {
     Rejected(RejectedKind),
 }
 
-/// Why a cookie was not accepted. Where several came in, the kind of the one that got furthest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Why a cookie was not accepted, in the order in which it is checked. Where several came in, the
+/// kind of the one that got furthest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectedKind {
-    /// Not canonical base64url, or too short for its suite.
-    Malformed,
     /// Over 4096 bytes.
     TooLong,
-    /// A suite that there is none of, or that this layer does not accept.
+    /// Not canonical base64url, or too short for its suite.
+    Malformed,
+    /// An unknown suite, or one that this layer does not accept.
     SuiteNotAccepted,
     /// Its key id names no key of the ring.
     UnknownKey,
@@ -672,12 +685,12 @@ pub enum RejectedKind {
     FromTheFuture,
     /// A timeout or its own lifetime has passed.
     Expired,
+    /// Created at or before the sign-out marker's time.
+    SignedOut,
     /// A schema number that this layer does not read.
     Schema,
     /// Authentic, but of another shape, or it does not decode.
     Payload,
-    /// Created at or before the sign-out marker's time.
-    SignedOut,
     /// `accept_if` said no.
     Refused,
 }
@@ -685,16 +698,51 @@ pub enum RejectedKind {
 impl RejectedKind {
     /// Every kind, in the order in which they are checked.
     pub(crate) const ALL: [RejectedKind; 11] = [
-        RejectedKind::Malformed,
         RejectedKind::TooLong,
+        RejectedKind::Malformed,
         RejectedKind::SuiteNotAccepted,
         RejectedKind::UnknownKey,
         RejectedKind::NotAuthentic,
         RejectedKind::FromTheFuture,
         RejectedKind::Expired,
+        RejectedKind::SignedOut,
         RejectedKind::Schema,
         RejectedKind::Payload,
-        RejectedKind::SignedOut,
         RejectedKind::Refused,
     ];
+
+    /// Of two, the one that got further.
+    pub(crate) fn further(self, other: Option<RejectedKind>) -> Option<RejectedKind> {
+        Some(other.filter(|other| *other as u8 > self as u8).unwrap_or(self))
+    }
+}
+
+/// A name in lower case with underscores, as metrics want their labels.
+impl fmt::Display for RejectedKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RejectedKind::TooLong => "too_long",
+            RejectedKind::Malformed => "malformed",
+            RejectedKind::SuiteNotAccepted => "suite_not_accepted",
+            RejectedKind::UnknownKey => "unknown_key",
+            RejectedKind::NotAuthentic => "not_authentic",
+            RejectedKind::FromTheFuture => "from_the_future",
+            RejectedKind::Expired => "expired",
+            RejectedKind::SignedOut => "signed_out",
+            RejectedKind::Schema => "schema",
+            RejectedKind::Payload => "payload",
+            RejectedKind::Refused => "refused",
+        })
+    }
+}
+
+/// `absent`, `accepted`, or the name of the kind of rejection.
+impl fmt::Display for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Incoming::Absent => f.write_str("absent"),
+            Incoming::Accepted => f.write_str("accepted"),
+            Incoming::Rejected(kind) => kind.fmt(f),
+        }
+    }
 }

@@ -40,6 +40,12 @@ where
 
 impl IntoResponse for MissingLayer {
     fn into_response(self) -> Response {
+        crate::log::event!(
+            ERROR,
+            "session_missing_layer",
+            "a handler asked for a session of a type that has no layer",
+            error = self
+        );
         (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
     }
 }

@@ -3,9 +3,14 @@
 use crate::seal::{NONCE, Xaes256Gcm};
 
 /// XAES-256-GCM: ciphertext and tag.
+///
+/// # Panics
+///
+/// If the plaintext is longer than GCM allows.
+#[allow(clippy::expect_used)]
 pub fn xaes_seal(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut sealed = plaintext.to_vec();
-    let tag = Xaes256Gcm::new(key).seal(nonce, aad, &mut sealed);
+    let tag = Xaes256Gcm::new(key).seal(nonce, aad, &mut sealed).expect("less than 2^36 bytes");
     sealed.extend_from_slice(&tag);
     sealed
 }

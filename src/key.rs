@@ -14,7 +14,7 @@
 //! it meets another seal key there. Length prefixes keep `("ab", "c")` from being `("a", "bc")`,
 //! and the number of parts keeps the id apart from all seal keys.
 
-use crate::error::{KeyError, Weakness};
+use crate::error::{KeyError, ParseIdError, Weakness};
 use base64::{
     Engine as _,
     alphabet::{STANDARD, URL_SAFE},
@@ -22,7 +22,15 @@ use base64::{
 };
 use hkdf::Hkdf;
 use sha2::Sha256;
-use std::{env, ffi::OsString, fmt, fs::File, io::Read as _, path::Path, str::FromStr};
+use std::{
+    env,
+    ffi::OsString,
+    fmt,
+    fs::File,
+    io::{ErrorKind, Read as _},
+    path::Path,
+    str::FromStr,
+};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -120,8 +128,9 @@ fn expand(secret: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8]) {
         info.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
         info.extend_from_slice(part);
     }
-    let expanded = Hkdf::<Sha256>::new(None, secret).expand(&info, out);
-    debug_assert!(expanded.is_ok(), "HKDF-SHA-256 yields up to 8160 bytes, and at most 32 are asked for");
+    // At start-up and when a ring is replaced, never for a request; zeros would be no key at all.
+    #[allow(clippy::expect_used)]
+    Hkdf::<Sha256>::new(None, secret).expand(&info, out).expect("32 of the 8160 bytes that there are");
 }
 
 impl FromStr for Key {
@@ -129,6 +138,10 @@ impl FromStr for Key {
 
     /// Parses a key and refuses what cannot be random. The checks together refuse a random key
     /// with a probability below 2^-64.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Empty`], [`KeyError::Encoding`], [`KeyError::Length`] or [`KeyError::Weak`].
     fn from_str(text: &str) -> Result<Key, KeyError> {
         let text = text.trim();
         let bytes = decode(text)?;
@@ -227,6 +240,17 @@ impl fmt::Display for KeyId {
     }
 }
 
+impl FromStr for KeyId {
+    type Err = ParseIdError;
+
+    /// Parses what `Display` shows: 8 hexadecimal digits.
+    fn from_str(text: &str) -> Result<KeyId, ParseIdError> {
+        let digits = text.len() == 8 && text.bytes().all(|c| c.is_ascii_hexdigit());
+        let id = digits.then(|| u32::from_str_radix(text, 16)).and_then(Result::ok);
+        id.map(|id| KeyId(id.to_be_bytes())).ok_or(ParseIdError)
+    }
+}
+
 impl fmt::Debug for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -281,9 +305,9 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// [`KeyError::Missing`] if the primary is not set, [`KeyError::Empty`] if it is empty,
-    /// [`KeyError::BothSet`] if a variable and its `_FILE` form are, and all that is wrong with the
-    /// keys themselves, inside a [`KeyError::At`] that names the variable.
+    /// [`KeyError::Missing`] or [`KeyError::BothSet`] as they are; everything else inside a
+    /// [`KeyError::At`] that names the variable: `Empty`, `Unreadable`, `NotUnicode`, `Encoding`,
+    /// `Length`, `Weak`, `Duplicate`, `SameId`.
     pub fn from_env(var: &str) -> Result<KeyRing, KeyError> {
         let (place, text) = read_var(var)?.ok_or_else(|| KeyError::Missing { var: var.to_owned() })?;
         let primary = parse_one(&text, &place)?;
@@ -326,8 +350,11 @@ pub(crate) fn read_file(path: &Path, place: &str) -> Result<Zeroizing<String>, K
     // More than any ring needs, and an end for a file that has none.
     const MOST: u64 = 64 * 1024;
     let unreadable = |error: std::io::Error| KeyError::Unreadable { kind: error.kind() }.at(place);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MOST as usize));
-    File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut bytes)).map_err(unreadable)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MOST as usize + 1));
+    let read = File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes));
+    if read.map_err(unreadable)? as u64 > MOST {
+        return Err(unreadable(ErrorKind::FileTooLarge.into()));
+    }
     let text = std::str::from_utf8(&bytes).map_err(|_| KeyError::NotUnicode.at(place))?;
     Ok(Zeroizing::new(text.to_owned()))
 }

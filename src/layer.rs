@@ -3,9 +3,8 @@
 use crate::{
     cache,
     codec::SessionCodec,
-    config::{self, Hooks, SessionBuilder, SessionConfig},
+    config::{SessionBuilder, SessionConfig},
     error::ConfigError,
-    key::{Key, KeyRing},
     log::event,
     ring::KeyRingHandle,
     session::{Commit, Effect, Entry, Session, Shared},
@@ -67,14 +66,15 @@ impl<T> SessionLayer<T> {
     }
 
     /// The fingerprint of `T`, for a test that pins it: when it changes under the same schema
-    /// number, everyone is signed out by the next deploy.
+    /// number, everyone is signed out by the next deploy. (An added `serde(alias)` or an updated
+    /// dependency can change it.)
     pub fn shape(&self) -> Shape {
         self.shared.codec.schemas.own.shape
     }
 }
 
 impl<T: Default + Serialize + DeserializeOwned + Send + 'static> SessionBuilder<T> {
-    /// Checks all settings and derives the keys.
+    /// Checks all settings and derives the keys. Runs `T::default()` and `T`'s serde implementations.
     ///
     /// # Errors
     ///
@@ -84,12 +84,6 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> SessionBuilder<
         let (codec, hooks) = self.into_codec()?;
         Ok(SessionLayer { shared: Arc::new(Shared { codec, hooks }) })
     }
-}
-
-/// A session that belongs to no layer; see [`Session::detached`].
-pub(crate) fn detached<T: Default + Serialize + DeserializeOwned + Send + 'static>(value: T) -> Session<T> {
-    let codec = config::detached_codec(KeyRing::single(Key::placeholder()));
-    Session::came_in(Arc::new(Shared { codec, hooks: Hooks::default() }), value)
 }
 
 impl<T> Clone for SessionLayer<T> {

@@ -61,7 +61,8 @@
 //!
 //! 1. Ship the new key as a *fallback* everywhere.
 //! 2. Promote it to *primary*, and keep the old one as a fallback.
-//! 3. Wait for the longest lifetime, or until [`Counters::opened_by_fallback`] no longer grows.
+//! 3. Wait for the longest lifetime. Dropping the old key sooner signs out whoever has not come back since;
+//!    [`Counters::opened_by_fallback`] of all instances shows who still does.
 //! 4. Drop the old key.
 //!
 //! **A leaked key is never rotated out**: while it is a fallback, forged cookies are re-issued under the new
@@ -85,7 +86,9 @@
 //! run side by side, deploy in two steps: first a release that reads both forms and still
 //! [writes the old one](SessionBuilder::write_as), then one that writes the new. A change under the same
 //! number is noticed by the type's [`Shape`] and refused, never misread; pin
-//! [`layer.shape()`](SessionLayer::shape) in a test.
+//! [`layer.shape()`](SessionLayer::shape) in a test. Types that do not come back as they were written
+//! (`skip_serializing_if`, skipped enum variants, `flatten`, tags other than serde's default) are refused by
+//! `build()`.
 //!
 //! # Limits
 //!
@@ -120,19 +123,24 @@
 //! | `session_clear_too_late` | error | `clear` after the headers had left |
 //! | `session_no_randomness` | error | the operating system gave none, a sealed cookie was left out |
 //! | `session_headers_full` | error | the response cannot take another header |
+//! | `session_missing_layer` | error | a handler asked for a session of a type that has no layer; `error` |
 //! | `session_update_failed`, `session_map_failed` | error | a handler answered with that error; `error` |
 //!
 //! # What stays stable
 //!
-//! Cookies sealed by a release are opened by later ones ([versions](docs::wire_format#versions)); a change of
-//! the wire format is named in the changelog, "unchanged" included. The minimum supported Rust version is in
+//! Cookies sealed by a release are opened by later ones of the same major version, and never read differently
+//! ([versions](docs::wire_format#versions)); the changelog says of each release what became of the wire format,
+//! "unchanged" included. The minimum supported Rust version is in
 //! `Cargo.toml`; raising it is a minor release. No type of another crate is in the public interface but those
-//! of `http`, `serde`, `tower-layer`, `tower-service` and `axum-core`.
+//! of `http`, `serde`, `tower-layer`, `tower-service` and `axum-core`. Nothing here panics by itself; a panic of
+//! your own code (closures, hooks, the clock, `Default`, `Drop` and serde implementations, which `build()` runs
+//! too) goes through, and changes nothing of the session.
 //!
 //! [axum]: https://docs.rs/axum
 //! [tower]: https://docs.rs/tower
 #![forbid(unsafe_code)]
-#![warn(missing_docs, clippy::exhaustive_enums)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(missing_docs, clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cache;
@@ -160,8 +168,8 @@ pub use codec::{Mode, Opened, Removals, SessionCodec, SessionId, SessionMeta};
 pub use config::{Identity, SessionBuilder, SessionConfig};
 pub use cookie::{MAX_SET_COOKIE, SameSite, SetCookie};
 pub use error::{
-    ConfigError, Incoming, KeyError, MissingLayer, NotEncodable, RejectedKind, Shown, TooLarge, UpdateError,
-    Weakness,
+    ConfigError, Incoming, KeyError, MissingLayer, NotEncodable, ParseIdError, RejectedKind, Shown, TooLarge,
+    UpdateError, Weakness,
 };
 pub use key::{Key, KeyId, KeyRing};
 pub use layer::{ResponseFuture, SessionLayer, SessionService};

@@ -20,7 +20,7 @@ pub(crate) const LATEST: u64 = (1 << 48) - 1;
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// How long a session lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Lifetime {
     /// The configured idle and absolute timeout.
@@ -104,11 +104,15 @@ impl Rules {
         worth_it && now.saturating_sub(times.issued) >= self.reissue_after
     }
 
-    /// What is left, in seconds for `Max-Age`; rounded up, since 0 would remove the cookie.
+    /// What is left, in seconds for `Max-Age`; rounded up, since 0 would remove the cookie, and never
+    /// more than is budgeted for, though `issued` may lie ahead by the skew.
     pub(crate) fn max_age(&self, times: Times, lifetime: Lifetime, now: u64) -> Option<u64> {
         match lifetime {
             Lifetime::Browser => None,
-            _ => Some(self.expires(times, lifetime).saturating_sub(now).div_ceil(1000)),
+            _ => {
+                let left = self.expires(times, lifetime).saturating_sub(now).div_ceil(1000);
+                Some(left.min(self.longest_max_age()))
+            }
         }
     }
 

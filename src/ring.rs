@@ -124,15 +124,17 @@ fn fallback_counters(ring: &KeyRing, before: &[(KeyId, Arc<AtomicU64>)]) -> Vec<
 
 /// Counters of a [`KeyRingHandle`], as they stood when asked for.
 ///
-/// The primary key's openings are not counted: that would put a shared cache line on the hot path.
+/// They are this process's, and count from when the handle was made. The primary key's openings are not counted: that would put a shared cache line on the hot path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Sessions that each fallback key opened. When a key's count no longer grows, nobody needs it.
+    /// Accepted sessions that each fallback key had sealed: who has not moved to the primary yet. A
+    /// count that stands still is no proof that nobody needs the key; see the crate page.
     pub opened_by_fallback: Vec<(KeyId, u64)>,
     /// Cookies whose key id is not on the ring. A hint, no alarm: anybody can write four bytes.
     pub unknown_keys: u64,
-    /// Cookies that were not accepted, by kind.
+    /// Requests whose session cookie was not accepted, by kind; where several came in, the kind of
+    /// the one that got furthest.
     pub rejected: Vec<(RejectedKind, u64)>,
     /// Re-issues left out because the cookie would have exceeded `max_set_cookie`.
     pub reissues_too_large: u64,

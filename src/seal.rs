@@ -69,24 +69,23 @@ impl SealKey {
     }
 
     /// Seals a frame where it lies: `frame` holds room for the header (and the nonce), then the
-    /// plaintext; the tag is appended. A nonce is used for one message only.
-    pub(crate) fn seal(&self, key_id: [u8; 4], nonce: &[u8; NONCE], frame: &mut Vec<u8>, start: usize) {
-        let suite = self.suite();
-        let Some(body) = frame.get_mut(start..).and_then(|frame| {
-            let (header, body) = frame.split_first_chunk_mut::<HEADER>()?;
-            let [a, b, c, d] = key_id;
-            *header = [suite.byte(), a, b, c, d];
-            Some(body)
-        }) else {
-            return debug_assert!(false, "the frame has room for its header");
-        };
+    /// plaintext; the tag is appended. A nonce is used for one message only. `None` if the frame
+    /// has no such room: then nothing of it may go out.
+    pub(crate) fn seal(
+        &self,
+        key_id: [u8; 4],
+        nonce: &[u8; NONCE],
+        frame: &mut Vec<u8>,
+        start: usize,
+    ) -> Option<()> {
+        let [a, b, c, d] = key_id;
+        let (header, body) = frame.get_mut(start..)?.split_first_chunk_mut::<HEADER>()?;
+        *header = [self.suite().byte(), a, b, c, d];
         match self {
             SealKey::Xaes(key) => {
-                let Some((room, plaintext)) = body.split_first_chunk_mut::<NONCE>() else {
-                    return debug_assert!(false, "the frame has room for its nonce");
-                };
+                let (room, plaintext) = body.split_first_chunk_mut::<NONCE>()?;
                 *room = *nonce;
-                let tag = key.seal(nonce, &[], plaintext);
+                let tag = key.seal(nonce, &[], plaintext)?;
                 frame.extend_from_slice(&tag);
             }
             SealKey::Hmac(mac) => {
@@ -94,6 +93,7 @@ impl SealKey {
                 frame.extend_from_slice(&tag);
             }
         }
+        Some(())
     }
 }
 
@@ -161,11 +161,10 @@ impl Xaes256Gcm {
         (Aes256Gcm::new((&*derived).into()), rest)
     }
 
-    pub(crate) fn seal(&self, nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> [u8; 16] {
+    /// `None` only for messages of more than 2^36 - 32 bytes.
+    pub(crate) fn seal(&self, nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> Option<[u8; 16]> {
         let (gcm, rest) = self.derived(nonce);
-        let tag = gcm.encrypt_inout_detached(rest.into(), aad, InOutBuf::from(buffer));
-        debug_assert!(tag.is_ok(), "GCM takes messages of up to 2^36 - 32 bytes");
-        tag.map(Into::into).unwrap_or_default()
+        gcm.encrypt_inout_detached(rest.into(), aad, InOutBuf::from(buffer)).ok().map(Into::into)
     }
 
     pub(crate) fn open(

@@ -12,9 +12,10 @@ use crate::{
         Arrival, Encoded, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId,
         SessionMeta, random,
     },
-    config::Hooks,
+    config::{self, Hooks},
     cookie::{SetCookie, Template},
     error::{Incoming, MissingLayer, NotEncodable, UpdateError},
+    key::{Key, KeyRing},
     lifetime::{self, LATE, Lifetime, Times},
     log::event,
     ring::LayerKeys,
@@ -99,6 +100,8 @@ struct State<T> {
     /// not put back.
     version: u64,
     updating: Option<ThreadId>,
+    /// How many updates wait for that one: nobody is woken, by a system call, where nobody waits.
+    waiting: usize,
     /// The value, unless a closure has it.
     value: Option<T>,
     /// `None` before the first use, and again after `clear`.
@@ -127,8 +130,8 @@ struct Stored {
     baseless: bool,
     changed: bool,
     resend: Option<(Form, Payload)>,
-    /// The id of a new session, and a nonce drawn with it.
-    new: Option<(SessionId, [u8; NONCE])>,
+    /// The id of a new session, and a nonce drawn with it, for one seal.
+    new: Option<(SessionId, Option<[u8; NONCE]>)>,
     renewed: Option<(SessionId, u64)>,
     lifetime: Lifetime,
 }
@@ -157,6 +160,7 @@ impl<T> State<T> {
             epoch: 0,
             version: 0,
             updating: None,
+            waiting: 0,
             value: None,
             stored: None,
             arrived: None,
@@ -215,8 +219,7 @@ impl<T> Session<T> {
         state.epoch += 1;
         state.version += 1;
         let gone = (state.value.take(), state.stored.take());
-        self.0.turn.notify_all();
-        drop(state);
+        self.wake(state);
         // The value's `Drop` is the user's.
         drop(gone);
         true
@@ -224,8 +227,18 @@ impl<T> Session<T> {
 
     /// From now on nothing can be written: the response is gone, or about to leave.
     pub(crate) fn close(&self) {
-        self.state().committed = true;
-        self.0.turn.notify_all();
+        let mut state = self.state();
+        state.committed = true;
+        self.wake(state);
+    }
+
+    /// Lets go of the state, and lets the updates that wait see what has become of it.
+    fn wake(&self, state: MutexGuard<'_, State<T>>) {
+        let waiting = state.waiting > 0;
+        drop(state);
+        if waiting {
+            self.0.turn.notify_all();
+        }
     }
 }
 
@@ -235,7 +248,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     /// # Errors
     ///
     /// [`MissingLayer`] if no [`SessionLayer<T>`](crate::SessionLayer) is around the service.
-    pub fn from_parts(parts: &mut Parts) -> Result<Self, MissingLayer> {
+    pub fn from_parts(parts: &Parts) -> Result<Self, MissingLayer> {
         let missing = MissingLayer { type_name: std::any::type_name::<T>() };
         let session =
             parts.extensions.get::<Entry<T>>().map(|Entry(session)| session.clone()).ok_or(missing)?;
@@ -246,12 +259,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     /// A session without a layer, for unit tests of handlers. It behaves as one that came in with
     /// this value, has the default settings, and is sent nowhere.
     pub fn detached(value: T) -> Self {
-        crate::layer::detached(value)
-    }
-
-    /// For `detached`: a session that came in with this value.
-    pub(crate) fn came_in(shared: Arc<Shared<T>>, value: T) -> Self {
-        let session = Session::new(shared);
+        let codec = config::detached_codec(KeyRing::single(Key::placeholder()));
+        let session = Session::new(Arc::new(Shared { codec, hooks: Hooks::default() }));
         let Shared { codec, hooks } = &*session.0.shared;
         let at = hooks.now();
         let _ = session.0.noted.set(Noted { cookies: Vec::new(), at, passive: false });
@@ -274,7 +283,9 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
 
     /// Calls `f` with the session's value as it was last stored, and returns what it returns.
     ///
-    /// It never fails: without a good cookie, and after `clear`, the value is `T::default()`.
+    /// It never fails: without a good cookie, and after `clear`, the value is `T::default()`. Fields
+    /// with `serde(skip)` are not stored: they are at their default in the next request, after an
+    /// error, and whenever a `read` or `update` overlaps another closure.
     pub fn read<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         let (value, version) = self.take_value();
         let result = f(&value);
@@ -300,8 +311,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     ///
     /// Whenever an error is returned, the session is as it was before: [`UpdateError::TooLarge`],
     /// [`UpdateError::NotEncodable`], [`UpdateError::Nested`], [`UpdateError::Cleared`],
-    /// [`UpdateError::Committed`], [`UpdateError::Random`]. If the closure panics, likewise. Fields
-    /// with `serde(skip)` return to their default then.
+    /// [`UpdateError::Committed`], [`UpdateError::Random`]. If the closure panics, likewise. (But see
+    /// [`read`](Self::read) about fields with `serde(skip)`.)
     pub fn update<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, UpdateError> {
         let result: Result<Result<R, std::convert::Infallible>, _> = self.try_update(|value| Ok(f(value)));
         result.map(|Ok(result)| result)
@@ -357,29 +368,27 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     /// # Errors
     ///
     /// [`UpdateError::LifetimeTooLong`] over the configured maximum,
-    /// [`UpdateError::LifetimeTooShort`] under a second or if it would be over already,
+    /// [`UpdateError::LifetimeTooShort`] under a second or if it would be over already, as the
+    /// timeouts are for a session renewed longer ago than the absolute one (`renew` first),
     /// [`UpdateError::TooLarge`] if the session has outgrown its budget since it was written,
     /// [`UpdateError::Nested`] inside an update, [`UpdateError::Committed`] after the head.
     pub fn set_lifetime(&self, lifetime: Lifetime) -> Result<(), UpdateError> {
         let rules = self.0.shared.codec.rules;
-        let lifetime = match lifetime {
-            Lifetime::Own(asked) if lifetime::millis(asked) > rules.max_own => {
-                return Err(UpdateError::LifetimeTooLong {
-                    asked,
-                    max: Duration::from_millis(rules.max_own),
-                });
-            }
-            Lifetime::Own(asked) => Lifetime::Own(Duration::from_secs(asked.as_secs())),
-            other => other,
+        let (lifetime, asked) = match lifetime {
+            Lifetime::Own(asked) => (Lifetime::Own(Duration::from_secs(asked.as_secs())), asked),
+            other => (other, Duration::from_millis(rules.absolute)),
         };
+        if matches!(lifetime, Lifetime::Own(_)) && lifetime::millis(asked) > rules.max_own {
+            let max = Duration::from_millis(rules.max_own);
+            return Err(UpdateError::LifetimeTooLong { asked, max });
+        }
         let now = self.now();
         let mut state = self.settled()?;
         let Some(stored) = &mut state.stored else { return Err(UpdateError::Committed) };
-        if let Lifetime::Own(asked) = lifetime {
-            let renewed = self.times(stored).renewed;
-            if asked.is_zero() || now >= renewed.saturating_add(lifetime::millis(asked)) {
-                return Err(UpdateError::LifetimeTooShort { asked });
-            }
+        // Zero stands for no lifetime of its own in the seal.
+        let zero = lifetime == Lifetime::Own(Duration::ZERO);
+        if zero || now >= rules.absolute_deadline(self.times(stored), lifetime) {
+            return Err(UpdateError::LifetimeTooShort { asked });
         }
         self.check_kept(stored)?;
         stored.lifetime = lifetime;
@@ -487,12 +496,13 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 let loaded = codec.load(&mut arrival);
                 (Some(arrival), loaded)
             };
+            let (incoming, fallback) = (loaded.incoming, loaded.fallback.clone());
             let mut state = self.state();
+            let mut first = None;
             if let Some(arrival) = arrival.filter(|_| state.arrived.is_none()) {
                 let Arrival { evidence, keys, unknown_keys, .. } = arrival;
-                let incoming = loaded.incoming;
                 state.arrived = Some(Arrived { incoming, evidence, keys });
-                self.count(incoming, loaded.fallback.as_deref(), unknown_keys);
+                first = Some(unknown_keys);
             }
             let cleared_before = loaded.origin.is_some() && epoch > 0;
             let value = if state.stored.is_none() && state.epoch == epoch && !cleared_before {
@@ -503,6 +513,9 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
             };
             drop(state);
             drop(value);
+            if let Some(unknown_keys) = first {
+                self.count(incoming, fallback.as_deref(), unknown_keys);
+            }
         }
     }
 
@@ -538,7 +551,6 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
         }
         if let Incoming::Rejected(kind) = incoming {
             counts.rejected(kind).fetch_add(1, Relaxed);
-            let kind = format_args!("{kind:?}");
             event!(DEBUG, "session_rejected", "a session cookie was not accepted", kind = kind);
         }
     }
@@ -590,7 +602,9 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
             let mut state = self.state();
             Self::may_write(&state, epoch, me)?;
             while state.updating.is_some() {
+                state.waiting += 1;
                 state = self.0.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.waiting -= 1;
                 Self::may_write(&state, epoch, me)?;
             }
             let value = state.value.take();
@@ -724,16 +738,16 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
     }
 }
 
-fn split_drawn(drawn: [u8; 16 + NONCE]) -> (SessionId, [u8; NONCE]) {
+fn split_drawn(drawn: [u8; 16 + NONCE]) -> (SessionId, Option<[u8; NONCE]>) {
     let (id, nonce) = drawn.split_at(16);
-    let id = id.try_into().unwrap_or_default();
-    (SessionId::from_bytes(id), nonce.try_into().unwrap_or_default())
+    (SessionId::from_bytes(id.try_into().unwrap_or_default()), nonce.try_into().ok())
 }
 
 impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
-        self.session.state().updating = None;
-        self.session.0.turn.notify_all();
+        let mut state = self.session.state();
+        state.updating = None;
+        self.session.wake(state);
     }
 }
 
@@ -784,13 +798,12 @@ impl<T> Session<T> {
         let now = self.0.shared.hooks.now().max(noted.at);
         let mut state = self.state();
         state.committed = true;
-        self.0.turn.notify_all();
         let cleared = state.epoch > 0;
         let found = state.arrived.as_ref().map(|arrived| (Arc::clone(&arrived.keys), arrived.evidence));
         // The buffers can be had if no other handle is left that might read.
         let alone = Arc::strong_count(&self.0) == 1;
         let outgoing = state.stored.as_mut().and_then(|stored| Outgoing::of(stored, alone));
-        drop(state);
+        self.wake(state);
 
         let (keys, evidence) = match found {
             Some(found) => found,
@@ -801,7 +814,7 @@ impl<T> Session<T> {
             }
             None => return commit,
         };
-        let departure = cleared.then(|| codec.remove(&keys, &evidence, true, now));
+        let departure = cleared.then(|| codec.depart(&keys, &evidence, now));
         let sent_marker = departure.as_ref().and_then(|departure| departure.marker);
 
         let session = outgoing.filter(|_| !server_error).and_then(|outgoing| {
@@ -877,7 +890,7 @@ impl<T> Session<T> {
             (None, Some((id, nonce))) => {
                 let came_in = codec.marker_time(keys, &noted.cookies);
                 let created = SessionCodec::<T>::created_after(sent_marker.max(came_in), noted.at);
-                (id, Times { created, renewed: noted.at, issued: now }, Some(nonce))
+                (id, Times { created, renewed: noted.at, issued: now }, nonce)
             }
             (None, None) => return None,
         };
@@ -917,7 +930,7 @@ struct Outgoing {
     old_form: bool,
     payload: Payload,
     origin: Option<Origin>,
-    new: Option<(SessionId, [u8; NONCE])>,
+    new: Option<(SessionId, Option<[u8; NONCE]>)>,
     renewed: Option<(SessionId, u64)>,
     lifetime: Lifetime,
 }
@@ -942,7 +955,7 @@ impl Outgoing {
             old_form: stored.old_form,
             payload,
             origin: stored.origin.clone(),
-            new: stored.new,
+            new: stored.new.as_mut().map(|(id, nonce)| (*id, nonce.take())),
             renewed: stored.renewed,
             lifetime: stored.lifetime,
         })

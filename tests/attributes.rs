@@ -350,7 +350,8 @@ mod combinations {
                 put("partitioned", None);
             }
             if let Some(domain) = self.domain {
-                put("domain", Some(domain));
+                // Browsers compare it without case.
+                put("domain", Some(&domain.to_ascii_lowercase()));
             }
             let default = if self.insecure { "session" } else { "__Host-Http-session" };
             Parsed { name: self.name.unwrap_or(default).to_owned(), value: String::new(), attributes }
@@ -386,7 +387,7 @@ mod combinations {
             let cookie = set(&layer);
             let seen = cookie::Cookie::parse(cookie.header().to_str().unwrap()).unwrap();
             assert_eq!((seen.name(), seen.value()), (cookie.name(), cookie.value()));
-            assert_eq!(seen.domain(), settings.domain);
+            assert_eq!(seen.domain(), settings.domain.map(str::to_ascii_lowercase).as_deref());
             assert_eq!(seen.path(), settings.path.or(Some("/")));
             assert_eq!(seen.http_only(), Some(true));
             assert_eq!(seen.secure().unwrap_or(false), !settings.insecure);

@@ -6,9 +6,9 @@ use base64::{
 };
 use cookie_session::{
     ConfigError, Counters, Identity, Incoming, Key, KeyError, KeyId, KeyRing, KeyRingHandle, Lifetime,
-    MapError, MissingLayer, Mode, NotEncodable, Opened, RejectedKind, Removals, ResponseFuture, SameSite,
-    Session, SessionBuilder, SessionCodec, SessionConfig, SessionId, SessionLayer, SessionMap, SessionMeta,
-    SessionService, SetCookie, Shape, Shown, TooLarge, UpdateError, Weakness,
+    MapError, MissingLayer, Mode, NotEncodable, Opened, ParseIdError, RejectedKind, Removals, ResponseFuture,
+    SameSite, Session, SessionBuilder, SessionCodec, SessionConfig, SessionId, SessionLayer, SessionMap,
+    SessionMeta, SessionService, SetCookie, Shape, Shown, TooLarge, UpdateError, Weakness,
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response,
@@ -113,6 +113,7 @@ fn errors_go_where_errors_go() {
     an_error::<TooLarge>();
     an_error::<NotEncodable>();
     an_error::<MapError>();
+    an_error::<ParseIdError>();
     fn handler() -> Result<(), Box<dyn Error + Send + Sync>> {
         "".parse::<Key>()?;
         Ok(())
@@ -121,12 +122,19 @@ fn errors_go_where_errors_go() {
 }
 
 #[test]
-fn errors_name_their_source() {
-    let session = Session::detached(String::new());
-    let error = session.set("x".repeat(9000)).unwrap_err();
-    assert!(error.source().unwrap().is::<TooLarge>());
+fn errors_say_it_once() {
+    /// As reports print an error: with all its sources.
+    fn said(error: &dyn Error) -> String {
+        let source = error.source().map(said);
+        [error.to_string()].into_iter().chain(source).collect::<Vec<_>>().join(": ")
+    }
+    let error = Session::detached(String::new()).set("x".repeat(9000)).unwrap_err();
+    let UpdateError::TooLarge(inner) = &error else { panic!("{error:?}") };
+    assert_eq!(said(&error).matches(&inner.to_string()).count(), 1);
     let error = ConfigError::from(KeyError::Empty);
-    assert_eq!(error.source().unwrap().downcast_ref(), Some(&KeyError::Empty));
+    assert_eq!(said(&error).matches(&KeyError::Empty.to_string()).count(), 1);
+    let error = KeyError::At { place: "SESSION_KEY".to_owned(), error: Box::new(KeyError::Empty) };
+    assert_eq!(said(&error).matches(&KeyError::Empty.to_string()).count(), 1);
 }
 
 #[test]
@@ -467,7 +475,7 @@ impl tower::Service<Request<()>> for Echo {
     }
 
     fn call(&mut self, request: Request<()>) -> Self::Future {
-        Session::<Shop>::from_parts(&mut request.into_parts().0).unwrap().read(|_| ());
+        Session::<Shop>::from_parts(&request.into_parts().0).unwrap().read(|_| ());
         ready(Ok(Response::new(())))
     }
 }
@@ -480,7 +488,7 @@ fn serve<R>(
 ) -> (Response<()>, R) {
     let (mut handler, mut result) = (Some(handler), None);
     let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&mut request.into_parts().0).unwrap();
+        let session = Session::from_parts(&request.into_parts().0).unwrap();
         result = Some(handler.take().unwrap()(session));
         ready(Ok::<_, Infallible>(Response::new(())))
     });

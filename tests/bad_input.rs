@@ -526,6 +526,7 @@ fn of_several_kinds_the_one_that_got_furthest_is_told() {
         URL_SAFE_NO_PAD.encode(raw)
     };
     let values = [
+        (TOO_LONG, "A".repeat(5000)),
         (MALFORMED, "x".to_owned()),
         (SUITE, with(&|raw| raw[0] = 9)),
         (UNKNOWN_KEY, with(&|raw| raw[1] ^= 1)),
@@ -875,7 +876,7 @@ where
 {
     let (mut handler, mut result) = (Some(handler), None);
     let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&mut request.into_parts().0).unwrap();
+        let session = Session::from_parts(&request.into_parts().0).unwrap();
         result = Some(handler.take().unwrap()(session));
         ready(Ok::<_, Infallible>(Response::new(())))
     });

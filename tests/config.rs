@@ -795,18 +795,33 @@ mod faults {
         One,
         Two(u8),
     }
-    /// Skips what it then misses.
-    #[derive(Default, Serialize, Deserialize)]
+    /// Skips what it then misses: in each value but the default.
+    #[derive(Serialize, Deserialize)]
     struct Skips {
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_some")]
         user: Option<u64>,
     }
+    impl Default for Skips {
+        fn default() -> Skips {
+            Skips { user: None }
+        }
+    }
+    /// In the default alone.
+    #[derive(Default, Serialize, Deserialize)]
+    struct SkipsDefault {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        items: Vec<u64>,
+    }
+    /// Fails for its default alone.
     #[derive(Default, Deserialize)]
-    struct Unserializable;
+    struct Unserializable(u64);
 
     impl Serialize for Unserializable {
-        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-            Err(serde::ser::Error::custom("never"))
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self.0 {
+                0 => Err(serde::ser::Error::custom("no zero")),
+                number => serializer.serialize_newtype_struct("Unserializable", &number),
+            }
         }
     }
 
@@ -880,7 +895,7 @@ mod faults {
                 builder().name("id").path("app"),
                 json!({ "name": "id", "path": "app" }),
                 "PathWithoutSlash",
-                &["\"app\"", "slash", "write /"],
+                &["\"app\"", "slash", "begin it with one"],
             ),
             (
                 builder().name("id").path(format!("/{}", "a".repeat(1024))),
@@ -986,7 +1001,8 @@ mod faults {
                 "TypeNotStorable",
                 &["Untagged", "plain structs and enums, or SessionMap"],
             ),
-            case(fault(of::<Skips>()), "DefaultNotStorable", &["default", "skip_serializing_if"]),
+            case(fault(of::<Skips>()), "DoesNotComeBack", &["Skips", "skip_serializing_if"]),
+            case(fault(of::<SkipsDefault>()), "DefaultNotStorable", &["default", "skip_serializing_if"]),
             case(fault(of::<Unserializable>()), "DefaultNotStorable", &["default", "Serialize fails"]),
         ]
     }
@@ -1220,19 +1236,13 @@ mod faults {
     }
 
     #[test]
-    fn the_causes_are_sources() {
+    fn a_cause_is_in_the_message_and_not_a_source_that_would_say_it_twice() {
         let error = fault(json(json!({ "keys": { "primary": "hunter2" } })));
-        let source = error.source().and_then(|source| source.downcast_ref::<KeyError>());
-        assert!(matches!(source, Some(KeyError::At { .. })), "{source:?}");
-        let innermost = source.and_then(|source| source.source()).and_then(|inner| inner.downcast_ref());
-        assert_eq!(innermost, Some(&KeyError::Encoding));
-        let error = fault(of::<Skips>());
-        let source = error.source().and_then(|source| source.downcast_ref());
-        assert_eq!(source, Some(&NotEncodable::RoundTrip));
+        assert!(error.to_string().ends_with(&KeyError::Encoding.to_string()), "{error}");
+        assert!(error.source().is_none());
         let error = fault(of::<Unserializable>());
-        let source = error.source().and_then(|source| source.downcast_ref());
-        assert_eq!(source, Some(&NotEncodable::Serialize));
-        assert!(fault(builder().name("")).source().is_none());
+        assert!(error.to_string().ends_with(&NotEncodable::Serialize.to_string()), "{error}");
+        assert!(error.source().is_none());
     }
 
     #[test]

@@ -991,23 +991,23 @@ mod round_trips {
         }
     }
 
-    /// Written as something else than what is read.
+    /// Large numbers are written as something else than what is read.
     #[derive(Default, Serialize, Deserialize)]
     struct Mismatched(#[serde(serialize_with = "as_text")] u64);
 
     fn as_text<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         match number {
-            0 => serializer.serialize_u64(0),
+            ..1000 => serializer.serialize_u64(*number),
             number => serializer.serialize_str(&number.to_string()),
         }
     }
 
-    /// It decodes, but to something that is longer each time.
+    /// Large numbers decode, but to something that is longer each time.
     #[derive(Default, Serialize, Deserialize)]
     struct Grows(#[serde(serialize_with = "doubled")] u64);
 
     fn doubled<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(number * 2)
+        serializer.serialize_u64(if *number < 1000 { *number } else { number * 2 })
     }
 
     /// In debug builds the value is refused, and the session is as it was.
@@ -1104,6 +1104,32 @@ mod round_trips {
             .write_as(1, |new| Empty { items: vec![0; (*new).into()] })
             .build();
         assert_eq!(build.unwrap_err(), ConfigError::DefaultNotStorable { error: NotEncodable::RoundTrip });
+    }
+
+    #[test]
+    fn a_variant_that_would_come_back_as_another_is_refused_by_build_in_every_build() {
+        #[derive(Default, Serialize, Deserialize, Clone, PartialEq, Debug)]
+        enum Role {
+            #[default]
+            Guest,
+            #[serde(skip)]
+            _Hidden,
+            User,
+            Admin,
+        }
+        // The trap: skipped variants are counted when writing, and not when reading.
+        let user = postcard::to_allocvec(&Role::User).unwrap();
+        assert_eq!(postcard::from_bytes(&user), Ok(Role::Admin));
+        let refused = |error: ConfigError| match error {
+            ConfigError::DoesNotComeBack { type_name } => assert!(type_name.contains("Role"), "{type_name}"),
+            other => panic!("{other:?}"),
+        };
+        let clock = Clock::new();
+        refused(clock.builder::<Role>().build().unwrap_err());
+        refused(clock.builder::<(u8, Option<Vec<Role>>)>().build().unwrap_err());
+        let writes =
+            clock.builder::<u8>().schema(2).migrate_from(1, |_: Role| 0).write_as(1, |_| Role::Guest);
+        refused(writes.build().unwrap_err());
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! What holds in both modes, and what tells them apart: one suite, run once for each.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use cookie_session::{
     Incoming, Key, KeyRing, KeyRingHandle, Lifetime, Mode, Opened, RejectedKind, Session, SessionBuilder,
     SessionLayer, SetCookie,
 };
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac as _};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{COOKIE, SET_COOKIE},
 };
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use std::{
     convert::Infallible,
     future::ready,
@@ -22,6 +28,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
+use xaes_256_gcm::{
+    Xaes256Gcm,
+    aead::{Aead as _, KeyInit},
+};
 
 /// What tells a mode apart, as the wire format has it.
 struct Facts {
@@ -62,6 +72,8 @@ in_both_modes! {
     times_and_lifetimes_do_not_change_the_length
     only_a_signed_session_can_be_read_without_the_key
     two_seals_of_one_value_differ_only_if_encrypted
+    a_reader_made_from_the_specification_alone_opens_a_session
+    a_reader_made_from_the_specification_alone_opens_a_marker
     new_sessions_have_ids_of_their_own
     a_fallback_key_opens_and_is_counted
     a_write_moves_a_session_to_the_primary_key
@@ -213,6 +225,64 @@ fn two_seals_of_one_value_differ_only_if_encrypted(facts: &Facts) {
     for cookie in [first, second] {
         let opened = open(&layer, &[&cookie]);
         assert_eq!((opened.value(), opened.meta()), (Some(&shop("x")), Some(&meta)));
+    }
+}
+
+fn a_reader_made_from_the_specification_alone_opens_a_session(facts: &Facts) {
+    let clock = Clock::new();
+    let layer = builder(facts, ring(0, []), &clock).context("shop").schema(0x0201).build().unwrap();
+    let (response, meta) = serve(&layer, &HeaderMap::new(), |session| {
+        session.set(shop("x")).unwrap();
+        session.set_lifetime(Lifetime::Own(Duration::from_secs(0x0403))).unwrap();
+        session.meta().unwrap()
+    });
+    let (_, value) = pair(set_cookies(&response)[0]);
+    let plaintext = read_by_specification(facts, "session", "shop", value);
+    let noon = 1_800_000_000_000_u64.to_le_bytes();
+    let parts = [
+        &[0][..],                  // flags
+        &[0x01, 0x02],             // schema
+        &layer.shape().to_bytes(), // shape
+        &meta.id().to_bytes(),     // id
+        &noon[..6],                // created
+        &noon[..6],                // renewed
+        &noon[..6],                // issued
+        &[0x03, 0x04, 0, 0],       // own lifetime
+        &postcard::to_allocvec(&shop("x")).unwrap(),
+    ];
+    assert_eq!(plaintext, parts.concat());
+}
+
+fn a_reader_made_from_the_specification_alone_opens_a_marker(facts: &Facts) {
+    let layer = builder(facts, ring(0, []), &Clock::new()).context("shop").build().unwrap();
+    let plaintext = read_by_specification(facts, "sign-out", "shop", marker(&layer).value());
+    assert_eq!(plaintext, 1_800_000_000_000_u64.to_le_bytes());
+}
+
+/// The plaintext of a value, by the wire format and nothing of the crate.
+fn read_by_specification(facts: &Facts, purpose: &str, context: &str, value: &str) -> Vec<u8> {
+    let hkdf = Hkdf::<Sha256>::new(None, &STANDARD.decode(KEYS[0]).unwrap());
+    let expand = |parts: &[&[u8]], out: &mut [u8]| {
+        let prefixed = parts.iter().flat_map(|part| [&(part.len() as u32).to_le_bytes(), *part].concat());
+        hkdf.expand(&prefixed.collect::<Vec<_>>(), out).unwrap();
+    };
+    let (mut id, mut key) = ([0; 4], [0; 32]);
+    let label = b"cookie-session/v1";
+    expand(&[label, b"key-id"], &mut id);
+    let binding = [&[facts.suite], purpose.as_bytes(), NAME.as_bytes(), context.as_bytes()];
+    expand(&[&[&label[..]], &binding[..]].concat(), &mut key);
+
+    let frame = URL_SAFE_NO_PAD.decode(value).unwrap();
+    let (header, body) = frame.split_at(HEADER);
+    assert_eq!(header, [&[facts.suite], &id[..]].concat());
+    if facts.mode == Mode::Encrypted {
+        let (nonce, sealed) = body.split_first_chunk::<24>().unwrap();
+        Xaes256Gcm::new(&key.into()).decrypt(nonce.into(), sealed).unwrap()
+    } else {
+        let (plaintext, mac) = body.split_at(body.len() - 32);
+        let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).unwrap();
+        keyed.chain_update(plaintext).verify_slice(mac).unwrap();
+        plaintext.to_vec()
     }
 }
 
@@ -475,13 +545,14 @@ fn noon() -> SystemTime {
 }
 
 /// Fixed keys, so that their ids differ for certain.
+const KEYS: [&str; 3] = [
+    "iSKAamfAL6VMAXQwIHl90fVDUTAiNNSkHAzhe85NVQw=",
+    "9mjR0YvJCaP0l20zgkBiCGAb5Hz1vvSIKQkMAIcyUe4=",
+    "cLnI/7g1vS9SZ5A3qVqECkc2SkRLuGdB3qTk4VwLrGs=",
+];
+
 fn key(index: usize) -> Key {
-    let keys = [
-        "iSKAamfAL6VMAXQwIHl90fVDUTAiNNSkHAzhe85NVQw=",
-        "9mjR0YvJCaP0l20zgkBiCGAb5Hz1vvSIKQkMAIcyUe4=",
-        "cLnI/7g1vS9SZ5A3qVqECkc2SkRLuGdB3qTk4VwLrGs=",
-    ];
-    keys[index].parse().unwrap()
+    KEYS[index].parse().unwrap()
 }
 
 fn ring<const N: usize>(primary: usize, fallbacks: [usize; N]) -> KeyRing {
@@ -576,7 +647,7 @@ fn serve<R>(
 ) -> (Response<()>, R) {
     let (mut handler, mut result) = (Some(handler), None);
     let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&mut request.into_parts().0).unwrap();
+        let session = Session::from_parts(&request.into_parts().0).unwrap();
         result = Some(handler.take().unwrap()(session));
         ready(Ok::<_, Infallible>(Response::new(())))
     });

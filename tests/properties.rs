@@ -685,7 +685,7 @@ where
 {
     let (mut handler, mut result) = (Some(handler), None);
     let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&mut request.into_parts().0).unwrap();
+        let session = Session::from_parts(&request.into_parts().0).unwrap();
         result = Some(handler.take().unwrap()(session));
         ready(Ok::<_, Infallible>(Response::new(())))
     });

@@ -654,6 +654,178 @@ fn the_head_does_not_wait_for_a_running_closure_and_sends_the_last_stored_state(
     });
 }
 
+#[test]
+fn a_read_that_ends_after_a_clear_does_not_bring_the_value_back() {
+    let ((), _) = with_stored(|session| {
+        session.read(|draft| {
+            session.clear();
+            assert_eq!(draft.count, 1);
+        });
+        assert_eq!(session.get(), Draft::default());
+    });
+}
+
+/// A read on another thread, whose closure is running until it is released; what it saw.
+struct Reading {
+    release: mpsc::Sender<()>,
+    saw: mpsc::Receiver<Draft>,
+}
+
+fn reading(session: &Session<Draft>) -> Reading {
+    let (inside, is_inside) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let (tell, saw) = mpsc::channel();
+    let session = session.clone();
+    thread::spawn(move || {
+        session.read(|draft| {
+            inside.send(()).unwrap();
+            released.recv().unwrap();
+            tell.send(draft.clone()).unwrap();
+        });
+        // Dropped after the closure, so that its end can be awaited.
+        drop(tell);
+    });
+    is_inside.recv().unwrap();
+    Reading { release, saw }
+}
+
+impl Reading {
+    fn release(self) -> Draft {
+        self.release.send(()).unwrap();
+        let saw = self.saw.recv().unwrap();
+        assert!(self.saw.recv().is_err());
+        saw
+    }
+}
+
+#[test]
+fn a_read_that_ends_after_an_update_does_not_bring_the_old_value_back() {
+    ends(|| {
+        let ((), written) = with_stored(|session| {
+            let old = reading(session);
+            session.update(|draft| draft.count = 2).unwrap();
+            let new = reading(session);
+            assert_eq!(old.release(), stored(1));
+            assert_eq!(session.get(), stored(2));
+            assert_eq!(new.release(), stored(2));
+            session.update(|draft| draft.count += 1).unwrap();
+        });
+        assert_eq!(written, Some(stored(3)));
+    });
+}
+
+#[test]
+fn an_update_does_not_wait_for_a_read() {
+    ends(|| {
+        let ((), written) = with_stored(|session| {
+            let old = reading(session);
+            session.update(|draft| draft.count = 2).unwrap();
+            session.renew().unwrap();
+            assert_eq!(old.release(), stored(1));
+        });
+        assert_eq!(written, Some(stored(2)));
+    });
+}
+
+/// A layer whose `accept_if` stops the first request that asks it, until it is released.
+struct Stopping {
+    layer: SessionLayer<Draft>,
+    cookie: String,
+    clock: Clock,
+    is_inside: mpsc::Receiver<()>,
+    release: mpsc::Sender<()>,
+}
+
+fn stopping() -> Stopping {
+    let (clock, old) = (Clock::new(), key());
+    let before = builder_over::<Draft>(KeyRing::new(old.clone(), []).unwrap(), &clock).build().unwrap();
+    let cookie = sealed(&before, &stored(1), clock.now());
+    let (inside, is_inside) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let first = Mutex::new(Some((inside, released)));
+    let layer = builder_over::<Draft>(KeyRing::new(key(), [old]).unwrap(), &clock)
+        .accept_if(move |_, _| {
+            let first = first.lock().unwrap().take();
+            if let Some((inside, released)) = first {
+                inside.send(()).unwrap();
+                released.recv().unwrap();
+            }
+            true
+        })
+        .build()
+        .unwrap();
+    Stopping { layer, cookie, clock, is_inside, release }
+}
+
+#[test]
+fn a_first_use_does_not_wait_for_another_and_both_count_as_one() {
+    ends(|| {
+        let Stopping { layer, cookie, clock, is_inside, release } = stopping();
+        let ((), response) = visit(&layer, &cookie, |session| {
+            let other = {
+                let session = session.clone();
+                thread::spawn(move || session.get())
+            };
+            is_inside.recv().unwrap();
+            session.update(|draft| draft.count = 2).unwrap();
+            release.send(()).unwrap();
+            // Whoever was decoding then has nothing older to offer.
+            assert_eq!(other.join().unwrap(), stored(2));
+        });
+        let written = session_in(&response).unwrap();
+        assert_eq!(open(&layer, &written, clock.now()).value(), Some(&stored(2)));
+        let opened: u64 = layer.keys().counters().opened_by_fallback.iter().map(|(_, count)| count).sum();
+        assert_eq!(opened, 1);
+    });
+}
+
+#[test]
+fn a_clear_does_not_wait_for_a_first_use_and_wins() {
+    ends(|| {
+        let Stopping { layer, cookie, is_inside, release, .. } = stopping();
+        let ((), response) = visit(&layer, &cookie, |session| {
+            let other = {
+                let session = session.clone();
+                thread::spawn(move || session.get())
+            };
+            is_inside.recv().unwrap();
+            assert!(session.clear());
+            release.send(()).unwrap();
+            assert_eq!(other.join().unwrap(), Draft::default());
+        });
+        assert!(removes_session(&response));
+    });
+}
+
+#[test]
+fn an_update_whose_first_use_meets_a_clear_or_the_head_is_told_so() {
+    ends(|| {
+        let Stopping { layer, cookie, is_inside, release, .. } = stopping();
+        let ((), response) = visit(&layer, &cookie, |session| {
+            let other = {
+                let session = session.clone();
+                thread::spawn(move || session.update(|draft| draft.count = 2))
+            };
+            is_inside.recv().unwrap();
+            session.clear();
+            release.send(()).unwrap();
+            assert_eq!(other.join().unwrap(), Err(UpdateError::Cleared));
+        });
+        assert!(removes_session(&response));
+
+        let Stopping { layer, cookie, is_inside, release, .. } = stopping();
+        let mut other = None;
+        let response = respond(&layer, request(&cookie), |session| {
+            other = Some(thread::spawn(move || session.update(|draft| draft.count = 2)));
+            is_inside.recv().unwrap();
+            Response::new(())
+        });
+        assert_eq!(names(&response), [""; 0]);
+        release.send(()).unwrap();
+        assert_eq!(other.unwrap().join().unwrap(), Err(UpdateError::Committed));
+    });
+}
+
 // User code that itself uses the session.
 
 #[derive(Clone, Copy, Debug, PartialEq)]
