@@ -10,39 +10,59 @@ use http::{
     header::{CACHE_CONTROL, Entry, VARY},
 };
 
-/// Caches in front of the origin that have headers of their own (RFC 9213 and its predecessor).
-const SURROGATES: [HeaderName; 2] =
-    [HeaderName::from_static("cdn-cache-control"), HeaderName::from_static("surrogate-control")];
+/// Headers for caches in front of the origin (RFC 9213, its products' own forms, its predecessor).
+const SURROGATES: [HeaderName; 4] = [
+    HeaderName::from_static("cdn-cache-control"),
+    HeaderName::from_static("cloudflare-cdn-cache-control"),
+    HeaderName::from_static("vercel-cdn-cache-control"),
+    HeaderName::from_static("surrogate-control"),
+];
 
 /// Whether the handler has asked for shared caching in so many words.
 pub(crate) fn is_shared(headers: &HeaderMap) -> bool {
     let named = |directive: &[u8]| is(directive, b"public") || is(directive, b"s-maxage");
-    SURROGATES.iter().any(|name| headers.contains_key(name))
+    SURROGATES.iter().any(|name| surrogate_stores(headers, name))
         || headers.get_all(CACHE_CONTROL).iter().any(|value| directives(value.as_bytes()).any(named))
 }
 
-/// Adds `Cookie` to `Vary`, unless it is there or all requests differ (`*`).
-pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
-    let covered = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(b"cookie");
-    if headers.get_all(VARY).iter().any(|value| directives(value.as_bytes()).any(covered)) {
-        return;
-    }
-    append(headers, VARY, "Cookie");
+/// Whether a header for such caches has them store the response; many say that they must not.
+fn surrogate_stores(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let says = |names: &[&[u8]]| {
+        let said = |directive: &[u8]| names.iter().any(|name| is(directive, name));
+        headers.get_all(name).iter().any(|value| directives(value.as_bytes()).any(said))
+    };
+    says(&[b"max-age", b"s-maxage", b"public"]) && !says(&[b"no-store", b"private"])
 }
 
-/// Adds `private`, unless a bare `private` or `no-store` is there.
-pub(crate) fn make_private(headers: &mut HeaderMap) {
+/// Adds `Cookie` to `Vary`, unless it is there or all requests differ (`*`). `false`: it could not.
+pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) -> bool {
+    let covered = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(b"cookie");
+    if headers.get_all(VARY).iter().any(|value| directives(value.as_bytes()).any(covered)) {
+        return true;
+    }
+    append(headers, VARY, "Cookie")
+}
+
+/// Adds `private`, unless a bare `private` or `no-store` is there. `false`: it could not.
+pub(crate) fn make_private(headers: &mut HeaderMap) -> bool {
     let covered = |directive: &[u8]| directive.eq_ignore_ascii_case(b"private") || is(directive, b"no-store");
     if headers.get_all(CACHE_CONTROL).iter().any(|value| directives(value.as_bytes()).any(covered)) {
-        return;
+        return true;
     }
-    append(headers, CACHE_CONTROL, "private");
+    // Behind a quote that is not closed nobody would see it.
+    let open = |value: &HeaderValue| memchr::memchr_iter(b'"', value.as_bytes()).count() % 2 == 1;
+    if headers.get_all(CACHE_CONTROL).iter().any(open) {
+        headers.remove(CACHE_CONTROL);
+    }
+    append(headers, CACHE_CONTROL, "private")
 }
 
 /// Takes out what asks for shared caching, so that a cookie can go out.
 pub(crate) fn overrule_shared(headers: &mut HeaderMap) {
     for name in &SURROGATES {
-        headers.remove(name);
+        if surrogate_stores(headers, name) {
+            headers.remove(name);
+        }
     }
     let mut kept: Vec<u8> = Vec::new();
     for value in headers.get_all(CACHE_CONTROL) {
@@ -61,10 +81,11 @@ pub(crate) fn overrule_shared(headers: &mut HeaderMap) {
     }
 }
 
-/// Appends a member to a list header, in its last line: not every proxy reads a second one.
-fn append(headers: &mut HeaderMap, name: HeaderName, member: &'static str) {
-    match headers.entry(name) {
-        Entry::Occupied(mut entry) => {
+/// Appends a member to a list header, in its last line: not every proxy reads a second one. `false` if
+/// the response has no room for another header.
+fn append(headers: &mut HeaderMap, name: HeaderName, member: &'static str) -> bool {
+    match headers.try_entry(name) {
+        Ok(Entry::Occupied(mut entry)) => {
             if let Some(last) = entry.iter_mut().next_back() {
                 let mut list = last.as_bytes().to_vec();
                 if !list.trim_ascii().is_empty() {
@@ -74,10 +95,10 @@ fn append(headers: &mut HeaderMap, name: HeaderName, member: &'static str) {
                 *last = HeaderValue::try_from(list).unwrap_or(HeaderValue::from_static(member));
             }
         }
-        Entry::Vacant(entry) => {
-            entry.insert(HeaderValue::from_static(member));
-        }
+        Ok(Entry::Vacant(entry)) => return entry.try_insert(HeaderValue::from_static(member)).is_ok(),
+        Err(_) => return false,
     }
+    true
 }
 
 /// Whether a directive has this name, with or without an argument.

@@ -182,7 +182,9 @@ pub struct SessionBuilder<T> {
 
 impl<T> fmt::Debug for SessionBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionBuilder").field("name", &self.settings.name).finish_non_exhaustive()
+        // It may be a key by mistake, until `build` has said so.
+        let name = self.settings.name.as_deref().map(Shown::new);
+        f.debug_struct("SessionBuilder").field("name", &name).finish_non_exhaustive()
     }
 }
 
@@ -523,7 +525,9 @@ impl Settings {
         let mut targets: Vec<Target> = Vec::new();
         for target in self.formerly.iter().map(|identity| identity.resolve(current)) {
             target.check(secure, self.same_site, faults);
-            if target.is_same(current) || targets.iter().any(|other| target.is_same(other)) {
+            // Nor may its removal be that of a sign-out marker.
+            let taken = std::iter::once(current).chain(&targets);
+            if taken.flat_map(|other| [other.clone(), other.marker()]).any(|other| target.is_same(&other)) {
                 faults.push(ConfigError::FormerlyTwice { name: Shown::new(&target.name) });
             }
             targets.push(target);
@@ -974,7 +978,7 @@ fn read_keys(node: Node, faults: &mut Vec<ConfigError>) -> Option<KeyRing> {
     let fallbacks = match (fallbacks, fallbacks_file) {
         (Some(_), Some(_)) => {
             faults.push(ConfigError::BothGiven { field: "keys.fallbacks", other: "keys.fallbacks_file" });
-            Ok(Vec::new())
+            Vec::new()
         }
         // Joined, so that each key's number in an error counts over the whole list.
         (Some(texts), None) => {
@@ -984,17 +988,19 @@ fn read_keys(node: Node, faults: &mut Vec<ConfigError>) -> Option<KeyRing> {
                 joined.push_str(text);
                 joined.push('\n');
             }
-            key::parse_list(&joined, "keys.fallbacks")
+            key::parse_list(&joined, "keys.fallbacks").collect()
         }
-        (None, Some(path)) => {
-            file(&path, "keys.fallbacks_file").and_then(|text| key::parse_list(&text, "keys.fallbacks_file"))
-        }
-        (None, None) => Ok(Vec::new()),
+        (None, Some(path)) => match file(&path, "keys.fallbacks_file") {
+            Ok(text) => key::parse_list(&text, "keys.fallbacks_file").collect(),
+            Err(error) => vec![Err(error)],
+        },
+        (None, None) => Vec::new(),
     };
     let mut fault = |error: KeyError| faults.push(error.into());
     let primary = primary.and_then(|primary| primary.map_err(&mut fault).ok());
-    let fallbacks = fallbacks.map_err(&mut fault).ok();
-    let (primary, fallbacks) = (primary?, fallbacks?);
+    let fallbacks: Vec<_> =
+        fallbacks.into_iter().filter_map(|fallback| fallback.map_err(&mut fault).ok()).collect();
+    let primary = primary?;
     let ring = KeyRing::new(primary, fallbacks).map_err(|error| faults.push(error.at("keys").into())).ok();
     ring.filter(|_| faults.len() == before)
 }

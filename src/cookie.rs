@@ -85,7 +85,7 @@ impl Target {
         }
         if path.len() > MAX_ATTRIBUTE {
             faults.push(ConfigError::AttributeTooLong { setting: "path", bytes: path.len() });
-        } else if !path.bytes().all(|c| matches!(c, b' '..=b'~') && c != b';') {
+        } else if !path.bytes().all(|c| matches!(c, b' '..=b'~') && c != b';') || path.ends_with(' ') {
             faults.push(ConfigError::InvalidPath { path: shown_path() });
         } else if !path.starts_with('/') {
             faults.push(ConfigError::PathWithoutSlash { path: shown_path() });

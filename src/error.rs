@@ -82,8 +82,8 @@ pub enum Weakness {
 }
 
 impl KeyError {
-    pub(crate) fn at(self, place: impl Into<String>) -> Self {
-        KeyError::At { place: place.into(), error: Box::new(self) }
+    pub(crate) fn at(self, place: &str) -> Self {
+        KeyError::At { place: showable(place), error: Box::new(self) }
     }
 }
 
@@ -366,7 +366,8 @@ impl fmt::Display for ConfigError {
             ),
             E::InvalidPath { path } => write!(
                 f,
-                "the path {path} has a semicolon, a control character or one outside ASCII: percent-encode it"
+                "the path {path} has a semicolon, a control character, one outside ASCII or a blank at its end: \
+                 percent-encode it"
             ),
             E::PathWithoutSlash { path } => {
                 write!(
@@ -456,21 +457,38 @@ impl From<KeyError> for ConfigError {
 
 /// A setting's value as an error may show it: withheld where it might be a key in the wrong place.
 ///
-/// Withheld is what has 24 or more characters of base64 or hexadecimal in a row, unless it begins
-/// like a cookie's prefix, and what is longer than 100 bytes.
+/// Withheld is what has 24 or more characters of base64 or hexadecimal in a row, in more than one of
+/// upper case, lower case and digits, unless it begins like a cookie's prefix; and what is longer than
+/// 100 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Shown(Option<String>);
 
 impl Shown {
     pub(crate) fn new(value: &str) -> Self {
-        const KEY_LIKE: usize = 24;
-        let key_char = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
-        let key_like = value.split(|c| !key_char(c)).any(|run| run.len() >= KEY_LIKE);
-        let prefixed = ["__host-", "__secure-", "__http-"]
-            .iter()
-            .any(|prefix| value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
-        Shown((value.len() <= 100 && (prefixed || !key_like)).then(|| value.to_owned()))
+        Shown((value.len() <= 100 && !might_be_a_key(value)).then(|| value.to_owned()))
     }
+}
+
+fn might_be_a_key(value: &str) -> bool {
+    const LEAST: usize = 24;
+    let prefixed = ["__host-", "__secure-", "__http-"]
+        .iter()
+        .any(|prefix| value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
+    // A key may stand there in groups.
+    let joined: String = value.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
+    let key_char = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
+    let key_like = |run: &str| {
+        let has = |class: fn(&char) -> bool| usize::from(run.chars().any(|c| class(&c)));
+        let classes =
+            has(char::is_ascii_uppercase) + has(char::is_ascii_lowercase) + has(char::is_ascii_digit);
+        run.len() >= LEAST && classes > 1
+    };
+    !prefixed && joined.split(|c| !key_char(c)).any(key_like)
+}
+
+/// A name that an error may show, such as that of a variable.
+pub(crate) fn showable(name: &str) -> String {
+    if might_be_a_key(name) { "(a name that might be a key)".to_owned() } else { name.to_owned() }
 }
 
 impl fmt::Display for Shown {

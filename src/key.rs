@@ -14,7 +14,7 @@
 //! it meets another seal key there. Length prefixes keep `("ab", "c")` from being `("a", "bc")`,
 //! and the number of parts keeps the id apart from all seal keys.
 
-use crate::error::{KeyError, ParseIdError, Weakness};
+use crate::error::{KeyError, ParseIdError, Weakness, showable};
 use base64::{
     Engine as _,
     alphabet::{STANDARD, URL_SAFE},
@@ -145,9 +145,11 @@ impl FromStr for Key {
     fn from_str(text: &str) -> Result<Key, KeyError> {
         let text = text.trim();
         let bytes = decode(text)?;
-        let secret = <[u8; KEY_BYTES]>::try_from(bytes.as_slice())
-            .map(|secret| Box::new(Zeroizing::new(secret)))
-            .map_err(|_| KeyError::Length { bytes: bytes.len() })?;
+        if bytes.len() != KEY_BYTES {
+            return Err(KeyError::Length { bytes: bytes.len() });
+        }
+        let mut secret = Box::new(Zeroizing::new([0; KEY_BYTES]));
+        secret.copy_from_slice(&bytes);
         match weakness(&secret) {
             Some(weakness) => Err(KeyError::Weak(weakness)),
             None => {
@@ -183,7 +185,9 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
 }
 
 /// Keys that are printed somewhere, whole. (What counts or repeats is refused without a list.)
-const PUBLISHED: [&str; 4] = [
+const PUBLISHED: [&str; 5] = [
+    // SHA-256 of nothing.
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     // NIST SP 800-38A, F.1.5: the AES-256 example key.
     "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
     // The Fernet specification's test vectors, and the manuals of its ports.
@@ -309,10 +313,10 @@ impl KeyRing {
     /// [`KeyError::At`] that names the variable: `Empty`, `Unreadable`, `NotUnicode`, `Encoding`,
     /// `Length`, `Weak`, `Duplicate`, `SameId`.
     pub fn from_env(var: &str) -> Result<KeyRing, KeyError> {
-        let (place, text) = read_var(var)?.ok_or_else(|| KeyError::Missing { var: var.to_owned() })?;
+        let (place, text) = read_var(var)?.ok_or_else(|| KeyError::Missing { var: showable(var) })?;
         let primary = parse_one(&text, &place)?;
         let fallbacks = match read_var(&format!("{var}_FALLBACKS"))? {
-            Some((place, text)) => parse_list(&text, &place)?,
+            Some((place, text)) => parse_list(&text, &place).collect::<Result<_, _>>()?,
             None => Vec::new(),
         };
         KeyRing::new(primary, fallbacks).map_err(|error| error.at(var))
@@ -337,12 +341,12 @@ pub(crate) fn parse_one(text: &str, place: &str) -> Result<Key, KeyError> {
 }
 
 /// Keys separated by commas or lines; empty entries are skipped.
-pub(crate) fn parse_list(text: &str, place: &str) -> Result<Vec<Key>, KeyError> {
+pub(crate) fn parse_list<'t>(
+    text: &'t str,
+    place: &'t str,
+) -> impl Iterator<Item = Result<Key, KeyError>> + 't {
     let entries = text.split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
-    entries
-        .zip(1..)
-        .map(|(entry, number): (_, u32)| parse_one(entry, &format!("{place}, key {number}")))
-        .collect()
+    entries.zip(1..).map(move |(entry, number): (_, u32)| parse_one(entry, &format!("{place}, key {number}")))
 }
 
 /// The text of a key file. Its path stays out of the error: it might be a key by mistake.
@@ -356,18 +360,20 @@ pub(crate) fn read_file(path: &Path, place: &str) -> Result<Zeroizing<String>, K
         return Err(unreadable(ErrorKind::FileTooLarge.into()));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| KeyError::NotUnicode.at(place))?;
-    Ok(Zeroizing::new(text.to_owned()))
+    // Some editors begin a file with a byte order mark.
+    Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').to_owned()))
 }
 
 /// What stands in `var` or in the file named by `var_FILE`, and which of the two it was.
 fn read_var(var: &str) -> Result<Option<(String, Zeroizing<String>)>, KeyError> {
     let file_var = format!("{var}_FILE");
     match (env::var_os(var), env::var_os(&file_var)) {
-        (Some(_), Some(_)) => Err(KeyError::BothSet { var: var.to_owned() }),
+        (Some(_), Some(_)) => Err(KeyError::BothSet { var: showable(var) }),
         (Some(text), None) => {
             let unicode = |text: OsString| text.into_string().map_err(|_| KeyError::NotUnicode.at(var));
             Ok(Some((var.to_owned(), Zeroizing::new(unicode(text)?))))
         }
+        (None, Some(path)) if path.is_empty() => Ok(Some((file_var, Zeroizing::default()))),
         (None, Some(path)) => {
             let text = read_file(Path::new(&path), &file_var)?;
             Ok(Some((file_var, text)))

@@ -37,8 +37,9 @@ use tower_service::Service;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Sessions are told apart by their type: two cookies in one application need two types (newtypes
-/// will do). A layer inside another of the same type and cookie name passes requests through.
+/// Handlers tell sessions apart by their type, browsers by the cookie's name: two sessions in one
+/// application need two types (newtypes will do) **and** two names. A layer inside another of the same
+/// type and name passes requests through, and the outer one's settings hold.
 pub struct SessionLayer<T> {
     shared: Arc<Shared<T>>,
 }
@@ -74,7 +75,12 @@ impl<T> SessionLayer<T> {
 }
 
 impl<T: Default + Serialize + DeserializeOwned + Send + 'static> SessionBuilder<T> {
-    /// Checks all settings and derives the keys. Runs `T::default()` and `T`'s serde implementations.
+    /// Checks all settings and derives the keys. Runs `T::default()` and `T`'s serde implementations, the
+    /// latter on made-up values.
+    ///
+    /// # Panics
+    ///
+    /// If those do.
     ///
     /// # Errors
     ///
@@ -141,15 +147,27 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let name = self.shared.codec.session.name();
-        let outer = request.extensions().get::<Entry<T>>();
-        let session = if outer.is_some_and(|Entry(session)| session.cookie_name() == name) {
-            None
-        } else {
-            let session = Session::new(Arc::clone(&self.shared));
-            request.extensions_mut().insert(Entry(session.clone()));
-            Some(session)
+        let session = match request.extensions().get::<Entry<T>>() {
+            Some(Entry(outer)) if outer.cookie_name() == name => {
+                if !outer.belongs_to(&self.shared) {
+                    event!(
+                        WARN,
+                        "session_layer_nested",
+                        "a session layer stands inside another of its type and name, whose settings hold",
+                        name = name
+                    );
+                }
+                None
+            }
+            _ => {
+                let session = Session::new(Arc::clone(&self.shared));
+                request.extensions_mut().insert(Entry(session.clone()));
+                Some(session)
+            }
         };
-        ResponseFuture { inner: self.inner.call(request), open: Open(session) }
+        // Before the call, so that a panic in there closes the session too.
+        let open = Open(session);
+        ResponseFuture { inner: self.inner.call(request), open }
     }
 }
 
@@ -189,12 +207,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut result = ready!(this.inner.poll(cx));
-        if let Ok(response) = &mut result
-            && let Some(session) = this.open.0.take()
-        {
+        if let (Ok(response), Some(session)) = (&mut result, &this.open.0) {
             let status = response.status();
-            head(&session, status, response.headers_mut());
+            head(session, status, response.headers_mut());
         }
+        // Closes the session, if the head has not.
+        drop(std::mem::replace(this.open, Open(None)));
         Poll::Ready(result)
     }
 }
@@ -202,11 +220,14 @@ where
 /// The head: the moment at which the response's headers leave our layer.
 fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
     if !session.is_used() {
-        return session.close();
+        session.close();
+        // Another thread may have been given the session in between.
+        if !session.is_used() {
+            return;
+        }
     }
     let shared = cache::is_shared(headers);
     let Commit { effect, cookies } = session.commit(status.is_server_error(), shared);
-    cache::vary_by_cookie(headers);
     if shared && effect == Effect::Write {
         event!(
             WARN,
@@ -215,8 +236,10 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
         );
         cache::overrule_shared(headers);
     }
-    if !shared || effect == Effect::Write {
-        cache::make_private(headers);
+    let private = shared && effect != Effect::Write || cache::make_private(headers);
+    if !(cache::vary_by_cookie(headers) && private) {
+        // Without these a cookie must not go out.
+        return full();
     }
     if cookies.is_empty() {
         return;
@@ -236,9 +259,13 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
         }
     }
     for (cookie, _) in cookies {
-        // A response with 2^15 header lines already cannot take another; `append` would panic.
         if headers.try_append(SET_COOKIE, cookie.into_header()).is_err() {
-            event!(ERROR, "session_headers_full", "the response has too many headers for a session cookie");
+            full();
         }
     }
+}
+
+/// A response with some 2^15 header lines cannot take another.
+fn full() {
+    event!(ERROR, "session_headers_full", "the response has too many headers for a session cookie");
 }

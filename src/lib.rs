@@ -119,6 +119,7 @@
 //! | `session_reissue_too_large` | warn | a session no longer fits, so its cookie is not re-issued; `needed` |
 //! | `session_write_too_late` | warn | a session had ended when the headers left |
 //! | `session_cache_overruled` | warn | a cookie goes out with a response that asked for shared caching |
+//! | `session_layer_nested` | warn | a layer stands inside another of its type and name, with other settings; `name` |
 //! | `session_key_printable` | warn | a key decodes to text: is it random? |
 //! | `session_clear_too_late` | error | `clear` after the headers had left |
 //! | `session_no_randomness` | error | the operating system gave none, a sealed cookie was left out |

@@ -103,12 +103,9 @@ fn split_last(bytes: &mut [u8], n: usize) -> Option<(&mut [u8], &mut [u8])> {
 }
 
 fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
-    // A key shorter than a block is padded with zeros (RFC 2104 section 2).
-    let mut block = Zeroizing::new([0; 64]);
-    if let Some(start) = block.first_chunk_mut() {
-        *start = *key;
-    }
-    hmac::KeyInit::new(&(*block).into())
+    // When a ring is put in place, never for a request. HMAC takes keys of any length (RFC 2104 section 2).
+    #[allow(clippy::expect_used)]
+    hmac::KeyInit::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
 fn mac_of(keyed: &Hmac<Sha256>, message: &[u8]) -> Hmac<Sha256> {

@@ -79,6 +79,7 @@ struct Handle<T> {
     shared: Arc<Shared<T>>,
     /// Set when the session is first handed out, before anybody has a `Session`.
     noted: OnceLock<Noted>,
+    passive: OnceLock<bool>,
     state: Mutex<State<T>>,
     /// Signals that a running update has ended, or that waiting for it has become pointless.
     turn: Condvar,
@@ -88,7 +89,6 @@ struct Handle<T> {
 struct Noted {
     cookies: Vec<HeaderValue>,
     at: u64,
-    passive: bool,
 }
 
 struct State<T> {
@@ -141,15 +141,14 @@ impl Stored {
         self.out.as_ref().or(self.own.as_ref())
     }
 
-    /// How long the payload is that would go out now.
-    fn outgoing_len(&self) -> usize {
-        let resent = self.resend.as_ref().filter(|_| !self.changed).map(|(_, payload)| payload);
-        resent.or(self.written()).map_or(0, Payload::len)
+    fn is_changed(&self) -> bool {
+        self.changed || self.is_renewed()
     }
 
-    fn is_changed(&self) -> bool {
+    /// A session that came in was renewed or got another lifetime.
+    fn is_renewed(&self) -> bool {
         let came_in = |origin: &Origin| self.renewed.is_some() || self.lifetime != origin.meta.lifetime;
-        self.changed || self.origin.as_ref().is_some_and(came_in)
+        self.origin.as_ref().is_some_and(came_in)
     }
 }
 
@@ -173,6 +172,7 @@ impl<T> Session<T> {
         Session(Arc::new(Handle {
             shared,
             noted: OnceLock::new(),
+            passive: OnceLock::new(),
             state: Mutex::new(State::new()),
             turn: Condvar::new(),
         }))
@@ -183,14 +183,21 @@ impl<T> Session<T> {
         self.0.shared.codec.session.name()
     }
 
+    pub(crate) fn belongs_to(&self, shared: &Arc<Shared<T>>) -> bool {
+        Arc::ptr_eq(&self.0.shared, shared)
+    }
+
     /// Notes the request's cookies when the session is first handed out.
     fn hand_out(&self, parts: &Parts) {
         if self.0.noted.get().is_none() {
             let Shared { hooks, .. } = &*self.0.shared;
-            let passive = hooks.passive_if.as_ref().is_some_and(|passive_if| passive_if(parts));
             let cookies = parts.headers.get_all(COOKIE).iter().cloned().collect();
-            // Not `get_or_init`: the predicate and the clock are the user's, and run under no lock.
-            let _ = self.0.noted.set(Noted { cookies, at: hooks.now(), passive });
+            // Not `get_or_init`: the clock and the predicate are the user's, and run under no lock.
+            let _ = self.0.noted.set(Noted { cookies, at: hooks.now() });
+            // After the cookies, so that the predicate may look at the session.
+            if let Some(passive_if) = &hooks.passive_if {
+                let _ = self.0.passive.set(passive_if(parts));
+            }
         }
     }
 
@@ -263,7 +270,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
         let session = Session::new(Arc::new(Shared { codec, hooks: Hooks::default() }));
         let Shared { codec, hooks } = &*session.0.shared;
         let at = hooks.now();
-        let _ = session.0.noted.set(Noted { cookies: Vec::new(), at, passive: false });
+        let _ = session.0.noted.set(Noted { cookies: Vec::new(), at });
         let keys = codec.keys.keys();
         let id = SessionId::from_bytes(random().unwrap_or_default());
         let times = Times { created: at, renewed: at, issued: at };
@@ -285,7 +292,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     ///
     /// It never fails: without a good cookie, and after `clear`, the value is `T::default()`. Fields
     /// with `serde(skip)` are not stored: they are at their default in the next request, after an
-    /// error, and whenever a `read` or `update` overlaps another closure.
+    /// error, and whenever a `read` or `update` overlaps another closure. (What the closure changes
+    /// through a `Cell` is no update: it may be lost, or go along with the next one.)
     pub fn read<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         let (value, version) = self.take_value();
         let result = f(&value);
@@ -390,8 +398,10 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
         if zero || now >= rules.absolute_deadline(self.times(stored), lifetime) {
             return Err(UpdateError::LifetimeTooShort { asked });
         }
-        self.check_kept(stored)?;
-        stored.lifetime = lifetime;
+        if stored.lifetime != lifetime {
+            self.check_kept(stored)?;
+            stored.lifetime = lifetime;
+        }
         Ok(())
     }
 
@@ -574,8 +584,12 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 }
             };
             drop(state);
-            let value = copy.and_then(|copy| self.0.shared.codec.decode_own(&copy)).unwrap_or_default();
-            return (value, version);
+            return match copy.and_then(|copy| self.0.shared.codec.decode_own(&copy)) {
+                Some(value) => (value, version),
+                // It does not come back, which debug builds refuse to store. A number that no state
+                // has: what was made up here is not put in the session's place.
+                None => (T::default(), u64::MAX),
+            };
         }
     }
 
@@ -644,10 +658,10 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
         }
     }
 
-    /// What a renewal or a new lifetime alone would send must fit too.
+    /// What a renewal or a new lifetime would send must fit too.
     fn check_kept(&self, stored: &Stored) -> Result<(), UpdateError> {
         let codec = &self.0.shared.codec;
-        let len = stored.outgoing_len();
+        let len = stored.written().map_or(0, Payload::len);
         if stored.origin.is_some() && len > codec.max_payload {
             return Err(UpdateError::TooLarge(codec.too_large(len)));
         }
@@ -701,9 +715,6 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
         }
         let Encoded { own, out } = encoded;
         let written = out.as_ref().unwrap_or(&own);
-        if written.len() > codec.max_payload {
-            return Err(UpdateError::TooLarge(codec.too_large(written.len())));
-        }
         let mut drawn = None;
         loop {
             let mut state = self.session.state();
@@ -716,6 +727,9 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
             };
             let base = stored.base.as_ref().or(stored.written()).map(Payload::bytes);
             let changed = stored.baseless || base != Some(written.bytes());
+            if (changed || stored.is_renewed()) && written.len() > codec.max_payload {
+                return Err(UpdateError::TooLarge(codec.too_large(written.len())));
+            }
             if changed && self.new && drawn.is_none() {
                 drop(state);
                 // One call to the operating system for the id and the nonce of its first seal.
@@ -802,7 +816,8 @@ impl<T> Session<T> {
         let found = state.arrived.as_ref().map(|arrived| (Arc::clone(&arrived.keys), arrived.evidence));
         // The buffers can be had if no other handle is left that might read.
         let alone = Arc::strong_count(&self.0) == 1;
-        let outgoing = state.stored.as_mut().and_then(|stored| Outgoing::of(stored, alone));
+        let outgoing =
+            state.stored.as_mut().and_then(|stored| Outgoing::of(stored, alone, codec.max_payload));
         self.wake(state);
 
         let (keys, evidence) = match found {
@@ -851,7 +866,7 @@ impl<T> Session<T> {
         let Meta { times, lifetime, .. } = origin.meta;
         let due = codec.rules.reissue_due(times, lifetime, origin.moves, now);
         if !due
-            || noted.passive
+            || self.0.passive.get().is_some_and(|passive| *passive)
             || now - noted.at > LATE
             || now >= codec.rules.absolute_deadline(times, lifetime)
         {
@@ -937,7 +952,7 @@ struct Outgoing {
 
 impl Outgoing {
     /// `None` for a session that nobody has written. `alone`: nobody will read any more.
-    fn of(stored: &mut Stored, alone: bool) -> Option<Outgoing> {
+    fn of(stored: &mut Stored, alone: bool, max_payload: usize) -> Option<Outgoing> {
         fn have(payload: &mut Option<Payload>, alone: bool) -> Option<Payload> {
             if alone { payload.take() } else { payload.clone() }
         }
@@ -945,7 +960,11 @@ impl Outgoing {
         if !writes && stored.origin.is_none() {
             return None;
         }
-        let (resent, payload) = match stored.resend.take_if(|_| !stored.changed) {
+        // A write sends what was checked when it was stored; what came in may be larger.
+        let changed = stored.changed;
+        let resends =
+            |(_, payload): &mut (Form, Payload)| !(changed || writes && payload.len() > max_payload);
+        let (resent, payload) = match stored.resend.take_if(resends) {
             Some((form, payload)) => (Some(form), payload),
             None => (None, have(&mut stored.out, alone).or_else(|| have(&mut stored.own, alone))?),
         };

@@ -61,8 +61,8 @@ fn sent(
     request.headers_mut().extend(cookie.map(|cookie| (COOKIE, cookie)));
     let mut handler = Some(handler);
     let service = service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
-        let session = Session::from_parts(&mut parts).unwrap();
+        let (parts, ()) = request.into_parts();
+        let session = Session::from_parts(&parts).unwrap();
         handler.take().expect("one request")(&session);
         std::future::ready(Ok::<_, Infallible>(Response::new(())))
     });

@@ -145,8 +145,8 @@ fn send<R>(
     request.headers_mut().extend(cookies.map(|cookies| (COOKIE, cookies)));
     let (mut handler, mut result) = (Some(handler), None);
     let service = service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
-        let session = Session::from_parts(&mut parts).unwrap();
+        let (parts, ()) = request.into_parts();
+        let session = Session::from_parts(&parts).unwrap();
         let handler = handler.take().expect("one request");
         result = Some(handler(&session));
         std::future::ready(Ok::<_, Infallible>(Response::new(())))
@@ -796,15 +796,10 @@ mod faults {
         Two(u8),
     }
     /// Skips what it then misses: in each value but the default.
-    #[derive(Serialize, Deserialize)]
+    #[derive(Default, Serialize, Deserialize)]
     struct Skips {
         #[serde(skip_serializing_if = "Option::is_some")]
         user: Option<u64>,
-    }
-    impl Default for Skips {
-        fn default() -> Skips {
-            Skips { user: None }
-        }
     }
     /// In the default alone.
     #[derive(Default, Serialize, Deserialize)]
@@ -1101,7 +1096,8 @@ mod faults {
 
     #[test]
     fn each_lifetime_is_checked_under_its_own_name() {
-        let settings: [(&str, fn(Duration) -> SessionBuilder<String>); 3] = [
+        type Setter = fn(Duration) -> SessionBuilder<String>;
+        let settings: [(&str, Setter); 3] = [
             ("idle_timeout", |value| builder().idle_timeout(value)),
             ("absolute_timeout", |value| {
                 builder().absolute_timeout(value).idle_timeout(Duration::from_secs(1))

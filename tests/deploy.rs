@@ -123,8 +123,8 @@ impl Browser {
         request.headers_mut().extend(self.cookie_header().map(|cookies| (COOKIE, cookies)));
         let (mut handler, mut result) = (Some(handler), None);
         let service = service_fn(|request: Request<()>| {
-            let (mut parts, ()) = request.into_parts();
-            let session = Session::<T>::from_parts(&mut parts).unwrap();
+            let (parts, ()) = request.into_parts();
+            let session = Session::<T>::from_parts(&parts).unwrap();
             let handler = handler.take().expect("one request");
             result = Some(handler(&session));
             std::future::ready(Ok::<_, Infallible>(Response::new(())))

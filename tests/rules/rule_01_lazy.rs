@@ -156,10 +156,10 @@ fn a_session_is_handed_out_once_however_often_it_is_extracted() {
     let asked = asked();
     let mut service = asked.layer.layer(service_fn(|request: Request<()>| {
         let (mut parts, ()) = request.into_parts();
-        let first = Session::<Probe>::from_parts(&mut parts).unwrap();
+        let first = Session::<Probe>::from_parts(&parts).unwrap();
         // What a middleware does to the header after the first extraction no longer matters.
         parts.headers.clear();
-        let second = Session::<Probe>::from_parts(&mut parts).unwrap();
+        let second = Session::<Probe>::from_parts(&parts).unwrap();
         assert_eq!(second.read(|probe| probe.0), 7);
         first.update(|probe| probe.0 = 8).unwrap();
         assert_eq!(second.read(|probe| probe.0), 8);
@@ -176,7 +176,7 @@ fn a_cookie_that_a_middleware_took_away_before_the_extraction_is_absent() {
     let mut service = asked.layer.layer(service_fn(|request: Request<()>| {
         let (mut parts, ()) = request.into_parts();
         parts.headers.clear();
-        let session = Session::<Probe>::from_parts(&mut parts).unwrap();
+        let session = Session::<Probe>::from_parts(&parts).unwrap();
         assert_eq!(session.incoming(), Incoming::Absent);
         future::ready(Ok::<_, Infallible>(Response::new(())))
     }));

@@ -307,7 +307,7 @@ fn an_error_of_the_inner_service_comes_through_and_closes_the_session() {
     let kept = RefCell::new(None);
     let mut service = layer.layer(service_fn(|request: Request<()>| {
         let (mut parts, ()) = request.into_parts();
-        let session = Session::<Shop>::from_parts(&mut parts).unwrap();
+        let session = Session::<Shop>::from_parts(&parts).unwrap();
         session.set(user(1)).unwrap();
         kept.replace(Some(session));
         future::ready(Err::<Response<()>, _>("it broke"))
@@ -329,7 +329,7 @@ fn a_client_that_has_gone_closes_the_session() {
         let kept = kept.clone();
         async move {
             let (mut parts, ()) = request.into_parts();
-            let session = Session::<Shop>::from_parts(&mut parts).unwrap();
+            let session = Session::<Shop>::from_parts(&parts).unwrap();
             session.set(user(1)).unwrap();
             kept.replace(Some(session));
             future::pending::<()>().await;

@@ -41,7 +41,7 @@ fn after_status(used: Used, before: &[(&'static str, &'static str)], code: u16) 
     }
     let mut service = layer.layer(service_fn(|request: Request<()>| {
         let (mut parts, ()) = request.into_parts();
-        let mut session = || Session::<Shop>::from_parts(&mut parts).unwrap();
+        let mut session = || Session::<Shop>::from_parts(&parts).unwrap();
         match used {
             Never => {}
             Extracted => drop(session()),

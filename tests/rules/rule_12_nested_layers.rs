@@ -169,7 +169,7 @@ fn without_a_layer_of_the_type_there_is_no_session_and_the_error_names_it() {
     let layer = layer::<Shop>(&clock);
     let mut service = layer.layer(service_fn(|request: Request<()>| {
         let (mut parts, ()) = request.into_parts();
-        let missing: MissingLayer = Session::<Basket>::from_parts(&mut parts).unwrap_err();
+        let missing: MissingLayer = Session::<Basket>::from_parts(&parts).unwrap_err();
         let sentence = missing.to_string();
         assert!(sentence.contains("SessionLayer<") && sentence.contains("Basket"), "{sentence}");
         future::ready(Ok::<_, Infallible>(Response::new(())))
