@@ -16,7 +16,7 @@ struct Visits {
 }
 
 async fn count(request: Request<String>) -> Result<Response<String>, Box<dyn Error>> {
-    let (mut parts, _) = request.into_parts();
+    let (parts, _) = request.into_parts();
     let session = Session::<Visits>::from_parts(&parts)?;
     let count = session.update(|visits| {
         visits.count += 1;

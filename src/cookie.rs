@@ -133,7 +133,7 @@ impl Template {
         });
         cookie.set_path(target.path.clone());
         if let Some(domain) = &target.domain {
-            cookie.set_domain(domain.clone());
+            cookie.set_domain(domain.to_ascii_lowercase());
         }
         if target.partitioned {
             cookie.set_partitioned(true);

@@ -457,9 +457,8 @@ impl From<KeyError> for ConfigError {
 
 /// A setting's value as an error may show it: withheld where it might be a key in the wrong place.
 ///
-/// Withheld is what has 24 or more characters of base64 or hexadecimal in a row, in more than one of
-/// upper case, lower case and digits, unless it begins like a cookie's prefix; and what is longer than
-/// 100 bytes.
+/// Withheld is what has 24 or more characters of base64 or hexadecimal in a row, with a digit or both
+/// cases among them, unless it begins like a cookie's prefix; and what is longer than 100 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Shown(Option<String>);
 
@@ -478,10 +477,9 @@ fn might_be_a_key(value: &str) -> bool {
     let joined: String = value.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
     let key_char = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
     let key_like = |run: &str| {
-        let has = |class: fn(&char) -> bool| usize::from(run.chars().any(|c| class(&c)));
-        let classes =
-            has(char::is_ascii_uppercase) + has(char::is_ascii_lowercase) + has(char::is_ascii_digit);
-        run.len() >= LEAST && classes > 1
+        let has = |class: fn(&char) -> bool| run.chars().any(|c| class(&c));
+        let mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase);
+        run.len() >= LEAST && (mixed || has(char::is_ascii_digit))
     };
     !prefixed && joined.split(|c| !key_char(c)).any(key_like)
 }

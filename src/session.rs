@@ -900,7 +900,11 @@ impl<T> Session<T> {
         let (id, times, nonce) = match (&origin, new) {
             (Some(Origin { meta: Meta { id, times, .. }, .. }), _) => {
                 let (id, renewed) = renewed.unwrap_or((*id, times.renewed));
-                (id, Times { renewed, issued: now.max(times.issued), created: times.created }, None)
+                (
+                    id,
+                    Times { renewed, issued: now.max(times.issued).max(renewed), created: times.created },
+                    None,
+                )
             }
             (None, Some((id, nonce))) => {
                 let came_in = codec.marker_time(keys, &noted.cookies);

@@ -642,6 +642,7 @@ mod environment {
             let file = folder.file("list", nothing);
             assert_eq!(ids(&[("", ONE.into()), ("_FALLBACKS_FILE", file)]), [ONE_ID]);
         }
+        assert_eq!(ids(&[("", ONE.into()), ("_FALLBACKS_FILE", "".into())]), [ONE_ID]);
     }
 
     #[test]
@@ -665,6 +666,8 @@ mod environment {
             let said = message(&[("_FILE", file)], at("_FILE", KeyError::Empty));
             assert!(said.contains(&format!("{VAR}_FILE")) && said.contains(WAY_OUT), "{said}");
         }
+        // No path at all is as if the file were empty.
+        message(&[("_FILE", "".into())], at("_FILE", KeyError::Empty));
     }
 
     #[test]
@@ -716,7 +719,6 @@ mod environment {
         let unreadable = |kind| KeyError::Unreadable { kind };
         let said = message(&[("_FILE", missing.into())], at("_FILE", unreadable(io::ErrorKind::NotFound)));
         assert!(!said.contains("no_such_file"), "{said}");
-        message(&[("_FILE", "".into())], at("_FILE", unreadable(io::ErrorKind::NotFound)));
         // A key where its file's path should be.
         message(&[("_FILE", ONE.into())], at("_FILE", unreadable(io::ErrorKind::NotFound)));
         let variables = [("", ONE.into()), ("_FALLBACKS_FILE", "no_such_file".into())];

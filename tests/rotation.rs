@@ -208,8 +208,8 @@ mod steps {
         let (mut browser, mut written) = (Browser::new(&clock), 0);
         const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
         for &stage in steps {
-            for upgraded in 0..fleet.len() {
-                fleet[upgraded].replace(stages[stage].clone());
+            for upgraded in &fleet {
+                upgraded.replace(stages[stage].clone());
                 for order in ORDERS {
                     for instance in order {
                         visits(&mut browser, &layers[instance], &mut written);
@@ -249,7 +249,7 @@ mod steps {
             let turn = AtomicU64::new(0);
             rotate(Mode::Encrypted, &[1, 2], |browser, layer, written| {
                 browser.clock.pass(pace);
-                if turn.fetch_add(1, SeqCst) % 5 == 0 {
+                if turn.fetch_add(1, SeqCst).is_multiple_of(5) {
                     assert_eq!(browser.count(layer), *written);
                     *written += 1;
                 } else {

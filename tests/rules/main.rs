@@ -6,7 +6,6 @@ mod kit;
 mod rule_01_lazy;
 mod rule_02_no_error_to_the_client;
 mod rule_03_transactional;
-
 mod rule_04_changed;
 mod rule_05_head;
 mod rule_06_reissue;

@@ -4,7 +4,14 @@
 use crate::kit::*;
 use cookie_session::{Lifetime, Session, SessionLayer, UpdateError};
 use http::{HeaderValue, Request, Response, header::SET_COOKIE};
-use std::{cell::RefCell, future, rc::Rc};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    future,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    rc::Rc,
+    task::Poll,
+};
 use tower::{Layer, Service, service_fn};
 
 #[test]
@@ -321,6 +328,32 @@ fn an_error_of_the_inner_service_comes_through_and_closes_the_session() {
 }
 
 #[test]
+fn a_panic_of_the_inner_service_closes_the_session() {
+    let layer = layer::<Shop>(&Clock::new());
+    // In the call itself, and in the future.
+    for at_once in [true, false] {
+        let kept = RefCell::new(None);
+        let mut service = layer.layer(service_fn(|request: Request<()>| {
+            let (parts, ()) = request.into_parts();
+            let session = Session::<Shop>::from_parts(&parts).unwrap();
+            session.set(user(1)).unwrap();
+            kept.replace(Some(session));
+            if at_once {
+                resume_unwind(Box::new("a panic"));
+            }
+            future::poll_fn(|_| -> Poll<Result<Response<()>, Infallible>> {
+                resume_unwind(Box::new("a panic"));
+            })
+        }));
+        let panicked = catch_unwind(AssertUnwindSafe(|| ready(service.call(request("")))));
+        assert!(panicked.is_err());
+        let session = kept.take().unwrap();
+        assert_eq!(session.update(|shop| shop.user = Some(2)), Err(UpdateError::Committed));
+        assert_eq!(session.get(), user(1));
+    }
+}
+
+#[test]
 fn a_client_that_has_gone_closes_the_session() {
     let clock = Clock::new();
     let layer = layer::<Shop>(&clock);
@@ -333,7 +366,7 @@ fn a_client_that_has_gone_closes_the_session() {
             session.set(user(1)).unwrap();
             kept.replace(Some(session));
             future::pending::<()>().await;
-            Ok::<_, std::convert::Infallible>(Response::new(()))
+            Ok::<_, Infallible>(Response::new(()))
         }
     }));
     let mut response = Box::pin(service.call(request("")));

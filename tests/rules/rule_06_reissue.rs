@@ -394,6 +394,20 @@ fn a_passive_request_is_not_reissued_but_may_write() {
 }
 
 #[test]
+fn the_passive_predicate_may_look_at_the_session() {
+    let clock = Clock::new();
+    let layer = builder::<Shop>(&clock)
+        .reissue_after(MINUTE)
+        .passive_if(|parts| Session::<Shop>::from_parts(parts).unwrap().read(|shop| shop.user == Some(1)))
+        .build()
+        .unwrap();
+    let (passive, active) = (sealed(&layer, &user(1), clock.now()), sealed(&layer, &user(2), clock.now()));
+    clock.pass(MINUTE);
+    assert_eq!(reissued(&layer, &passive), None);
+    assert!(reissued(&layer, &active).is_some());
+}
+
+#[test]
 fn a_head_more_than_ten_seconds_after_the_handle_was_handed_out_does_not_reissue() {
     for (late, reissues) in [(10 * SECOND, true), (10 * SECOND + MILLI, false), (HOUR, false)] {
         let clock = Clock::new();

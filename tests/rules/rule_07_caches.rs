@@ -99,7 +99,7 @@ fn a_response_whose_request_never_asked_for_the_session_is_left_as_it_is() {
 }
 
 /// Where the handler did not ask for shared caching, before and after.
-const PRIVATE: [(Lines, Lines); 15] = [
+const PRIVATE: [(Lines, Lines); 18] = [
     (&[], &[VARY, (CC, "private")]),
     (&[(CC, "max-age=60")], &[VARY, (CC, "max-age=60, private")]),
     (&[(CC, "no-cache")], &[VARY, (CC, "no-cache, private")]),
@@ -117,6 +117,14 @@ const PRIVATE: [(Lines, Lines); 15] = [
         &[VARY, (CC, "max-age=60"), (CC, "must-revalidate, private")],
     ),
     (&[(CC, "no-store"), (CC, "max-age=60")], &[VARY, (CC, "no-store"), (CC, "max-age=60")]),
+    // Behind a quote that is never closed nobody would see it.
+    (&[(CC, "max-age=60, ext=\"a")], &[VARY, (CC, "private")]),
+    // These say that such caches must not store it.
+    (&[(CDN, "no-store")], &[VARY, (CDN, "no-store"), (CC, "private")]),
+    (
+        &[(SURROGATE, "max-age=60, no-store"), (CDN, "private, max-age=60")],
+        &[VARY, (SURROGATE, "max-age=60, no-store"), (CDN, "private, max-age=60"), (CC, "private")],
+    ),
     (&[("vary", "Accept-Encoding")], &[("vary", "Accept-Encoding, Cookie"), (CC, "private")]),
     (&[("vary", "Accept, cookie")], &[("vary", "Accept, cookie"), (CC, "private")]),
     (&[("vary", "*")], &[("vary", "*"), (CC, "private")]),
@@ -154,7 +162,7 @@ fn a_vary_that_names_other_headers_only_is_added_to() {
 }
 
 /// Where the handler asked for shared caching: before, and after a write or a removal.
-const SHARED: [(Lines, Lines); 12] = [
+const SHARED: [(Lines, Lines); 15] = [
     (&[(CC, "public")], &[VARY, (CC, "private")]),
     (&[(CC, "public, max-age=60")], &[VARY, (CC, "max-age=60, private")]),
     (&[(CC, "max-age=60, PUBLIC")], &[VARY, (CC, "max-age=60, private")]),
@@ -170,9 +178,13 @@ const SHARED: [(Lines, Lines); 12] = [
         &[VARY, (CC, "ext=\"a, public\", max-age=60, private")],
     ),
     (&[(CDN, "max-age=60")], &[VARY, (CC, "private")]),
+    (&[("cloudflare-cdn-cache-control", "public")], &[VARY, (CC, "private")]),
+    (&[("vercel-cdn-cache-control", "s-maxage=1"), (CC, "private")], &[VARY, (CC, "private")]),
+    // One that forbids it stays.
+    (&[(CDN, "max-age=60"), (SURROGATE, "no-store")], &[VARY, (CC, "private"), (SURROGATE, "no-store")]),
     (&[(SURROGATE, "max-age=60"), (CC, "max-age=5")], &[VARY, (CC, "max-age=5, private")]),
     (
-        &[(CDN, "max-age=60"), (CDN, "stale-if-error=1"), (SURROGATE, "a"), (CC, "no-store")],
+        &[(CDN, "max-age=60"), (CDN, "stale-if-error=1"), (SURROGATE, "max-age=1"), (CC, "no-store")],
         &[VARY, (CC, "no-store")],
     ),
     (
