@@ -92,7 +92,10 @@ impl Parsed {
         let (name, value) = pair(parts.next().unwrap());
         let mut attributes = BTreeMap::new();
         for part in parts {
-            let (key, value) = pair(part);
+            let (key, mut value) = pair(part);
+            if key.eq_ignore_ascii_case("domain") {
+                value = value.map(|domain| domain.to_ascii_lowercase());
+            }
             let twice = attributes.insert(key.to_ascii_lowercase(), value);
             assert_eq!(twice, None, "{key} twice in {header}");
         }
@@ -350,7 +353,7 @@ mod combinations {
                 put("partitioned", None);
             }
             if let Some(domain) = self.domain {
-                put("domain", Some(domain));
+                put("domain", Some(&domain.to_ascii_lowercase()));
             }
             let default = if self.insecure { "session" } else { "__Host-Http-session" };
             Parsed { name: self.name.unwrap_or(default).to_owned(), value: String::new(), attributes }

@@ -86,7 +86,7 @@ fn visit<T: Data, R>(
     let mut handler = Some(handler);
     let mut result = None;
     let mut service = layer.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
+        let (parts, ()) = request.into_parts();
         let session = Session::from_parts(&parts).unwrap();
         result = Some(handler.take().expect("one request")(&session));
         future::ready(Ok::<_, Infallible>(Response::new(())))
@@ -703,7 +703,7 @@ fn there_is_no_old_id_where_the_session_is_fresh() {
     assert!(sent.is_some());
     // Nor after `clear`.
     let mut service = layer.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
+        let (parts, ()) = request.into_parts();
         let session = Session::<Account>::from_parts(&parts).unwrap();
         session.clear();
         assert_eq!(session.renew(), Ok(None));

@@ -31,3 +31,28 @@ fn the_stated_rust_version_is_the_manifests() {
     let version = rest.split_once('"').unwrap().0;
     assert!(README.contains(&format!("\n{version}. Raising it")));
 }
+
+#[test]
+fn the_tests_that_the_security_page_names_exist() {
+    let page = include_str!("../src/docs/security.md");
+    let (_, table) = page.split_once("| attack | what stops it | tests |").unwrap();
+    let table = table.split("\n\n").next().unwrap();
+    let mut files: Vec<_> =
+        ["tests", "tests/rules"].into_iter().flat_map(|dir| std::fs::read_dir(dir).unwrap()).collect();
+    let sources: String = files
+        .drain(..)
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let named: Vec<_> = table
+        .lines()
+        .skip(2)
+        .flat_map(|row| row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .collect();
+    assert!(named.len() > 15);
+    for name in named {
+        let known = [format!("fn {name}("), format!("mod {name};")];
+        assert!(known.iter().any(|known| sources.contains(known)), "{name}");
+    }
+}

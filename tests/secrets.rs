@@ -255,7 +255,7 @@ fn misplaced(key: &str, values: Vec<Value>) -> Vec<Value> {
 
 #[test]
 fn a_key_at_any_wrong_place_stays_out_of_every_error_in_every_format() {
-    for key in [KEY, &hex(&STANDARD.decode(KEY).unwrap()), DIGITS] {
+    for key in [KEY, DIGITS] {
         for config in misplaced(key, wrapped(key)) {
             check_everywhere(&config);
         }

@@ -128,7 +128,7 @@ pub fn respond<T: Data>(
 ) -> Response<()> {
     let mut handler = Some(handler);
     let mut service = layer.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
+        let (parts, ()) = request.into_parts();
         let session = Session::from_parts(&parts).expect("the layer is around");
         // As a server does, the request goes before its response.
         drop(parts);

@@ -1063,7 +1063,7 @@ fn neither_the_service_nor_its_body_need_anything_of_their_own() {
         }
 
         fn call(&mut self, request: Request<Body>) -> Self::Future {
-            let (mut parts, body) = request.into_parts();
+            let (parts, body) = request.into_parts();
             Session::<Shop>::from_parts(&parts).unwrap().set(user(1)).unwrap();
             future::ready(Ok(Response::new(body)))
         }

@@ -313,7 +313,7 @@ fn an_error_of_the_inner_service_comes_through_and_closes_the_session() {
     let layer = layer::<Shop>(&clock);
     let kept = RefCell::new(None);
     let mut service = layer.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
+        let (parts, ()) = request.into_parts();
         let session = Session::<Shop>::from_parts(&parts).unwrap();
         session.set(user(1)).unwrap();
         kept.replace(Some(session));
@@ -361,7 +361,7 @@ fn a_client_that_has_gone_closes_the_session() {
     let mut service = layer.layer(service_fn(|request: Request<()>| {
         let kept = kept.clone();
         async move {
-            let (mut parts, ()) = request.into_parts();
+            let (parts, ()) = request.into_parts();
             let session = Session::<Shop>::from_parts(&parts).unwrap();
             session.set(user(1)).unwrap();
             kept.replace(Some(session));

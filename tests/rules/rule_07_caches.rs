@@ -40,8 +40,8 @@ fn after_status(used: Used, before: &[(&'static str, &'static str)], code: u16) 
         clock.pass(MINUTE);
     }
     let mut service = layer.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
-        let mut session = || Session::<Shop>::from_parts(&parts).unwrap();
+        let (parts, ()) = request.into_parts();
+        let session = || Session::<Shop>::from_parts(&parts).unwrap();
         match used {
             Never => {}
             Extracted => drop(session()),

@@ -15,19 +15,19 @@ fn through<T: Data, U: Data>(
     outer: &SessionLayer<T>,
     inner: &SessionLayer<U>,
     cookies: &str,
-    handler: impl FnOnce(&mut http::request::Parts),
+    handler: impl FnOnce(&http::request::Parts),
 ) -> Response<()> {
     let mut handler = Some(handler);
     let mut service = outer.layer(inner.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
-        handler.take().expect("one request")(&mut parts);
+        let (parts, ()) = request.into_parts();
+        handler.take().expect("one request")(&parts);
         future::ready(Ok::<_, Infallible>(Response::new(())))
     })));
     let Ok(response) = ready(service.call(request(cookies)));
     response
 }
 
-fn get<T: Data>(parts: &mut http::request::Parts) -> Session<T> {
+fn get<T: Data>(parts: &http::request::Parts) -> Session<T> {
     Session::from_parts(parts).unwrap()
 }
 
@@ -66,15 +66,15 @@ fn a_middleware_between_nested_layers_shares_the_session_with_the_handler() {
     let clock = Clock::new();
     let layer = layer::<Shop>(&clock);
     let mut handled = layer.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
-        let session = get::<Shop>(&mut parts);
+        let (parts, ()) = request.into_parts();
+        let session = get::<Shop>(&parts);
         assert_eq!(session.get(), user(1));
         session.update(|shop| shop.cart.push(2)).unwrap();
         future::ready(Ok::<_, Infallible>(Response::new(())))
     }));
     let mut service = layer.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
-        let session = get::<Shop>(&mut parts);
+        let (parts, ()) = request.into_parts();
+        let session = get::<Shop>(&parts);
         session.set(user(1)).unwrap();
         let Ok(response) = ready(handled.call(Request::from_parts(parts, ())));
         // The head of the inner layer is none for this session.
@@ -109,7 +109,7 @@ fn two_layers_with_two_types_have_a_session_each() {
     let shops = builder::<Shop>(&clock).name("shop").build().unwrap();
     let baskets = builder::<Basket>(&clock).name("basket").build().unwrap();
     for swap in [false, true] {
-        let handler = |parts: &mut http::request::Parts| {
+        let handler = |parts: &http::request::Parts| {
             get::<Shop>(parts).set(user(1)).unwrap();
             get::<Basket>(parts).set(Basket(vec![7])).unwrap();
         };
@@ -168,7 +168,7 @@ fn without_a_layer_of_the_type_there_is_no_session_and_the_error_names_it() {
     let clock = Clock::new();
     let layer = layer::<Shop>(&clock);
     let mut service = layer.layer(service_fn(|request: Request<()>| {
-        let (mut parts, ()) = request.into_parts();
+        let (parts, ()) = request.into_parts();
         let missing: MissingLayer = Session::<Basket>::from_parts(&parts).unwrap_err();
         let sentence = missing.to_string();
         assert!(sentence.contains("SessionLayer<") && sentence.contains("Basket"), "{sentence}");
