@@ -357,7 +357,8 @@ impl<T> SessionBuilder<T> {
     /// Writes an older form, for the first step of a deploy that changes the struct: a release that
     /// reads both forms and still writes the old one, so that the instances not yet replaced can
     /// read what this one writes. New sessions and those that came in the old form are written in
-    /// it; what came in a newer form keeps it, or its new fields would be lost. Default: `T` itself.
+    /// it; what came in a newer form is written as `T`, or its new fields would be lost. Default: `T`
+    /// itself.
     ///
     /// It needs [`migrate_from`](Self::migrate_from) of the same number.
     pub fn write_as<Old>(mut self, schema: u16, convert: impl Fn(&T) -> Old + Send + Sync + 'static) -> Self
@@ -525,9 +526,12 @@ impl Settings {
         let mut targets: Vec<Target> = Vec::new();
         for target in self.formerly.iter().map(|identity| identity.resolve(current)) {
             target.check(secure, self.same_site, faults);
-            // Nor may its removal be that of a sign-out marker.
+            // Nor may one's marker be the other's cookie.
             let taken = std::iter::once(current).chain(&targets);
-            if taken.flat_map(|other| [other.clone(), other.marker()]).any(|other| target.is_same(&other)) {
+            let clash = |other: &Target| {
+                target.is_same(other) || target.is_same(&other.marker()) || target.marker().is_same(other)
+            };
+            if taken.into_iter().any(clash) {
                 faults.push(ConfigError::FormerlyTwice { name: Shown::new(&target.name) });
             }
             targets.push(target);

@@ -458,7 +458,7 @@ impl From<KeyError> for ConfigError {
 /// A setting's value as an error may show it: withheld where it might be a key in the wrong place.
 ///
 /// Withheld is what has 24 or more characters of base64 or hexadecimal in a row, with a digit or both
-/// cases among them, unless it begins like a cookie's prefix; and what is longer than 100 bytes.
+/// cases among them, a cookie's prefix not counted; and what is longer than 100 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Shown(Option<String>);
 
@@ -470,18 +470,19 @@ impl Shown {
 
 fn might_be_a_key(value: &str) -> bool {
     const LEAST: usize = 24;
-    let prefixed = ["__host-", "__secure-", "__http-"]
-        .iter()
-        .any(|prefix| value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
-    // A key may stand there in groups.
+    // A key may stand there in groups, and behind a cookie's prefix.
     let joined: String = value.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
+    let prefix = ["__host-http-", "__host-", "__secure-", "__http-"]
+        .iter()
+        .find(|prefix| joined.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
+    let rest = prefix.and_then(|prefix| joined.get(prefix.len()..)).unwrap_or(&joined);
     let key_char = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
     let key_like = |run: &str| {
         let has = |class: fn(&char) -> bool| run.chars().any(|c| class(&c));
         let mixed = has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase);
         run.len() >= LEAST && (mixed || has(char::is_ascii_digit))
     };
-    !prefixed && joined.split(|c| !key_char(c)).any(key_like)
+    rest.split(|c| !key_char(c)).any(key_like)
 }
 
 /// A name that an error may show, such as that of a variable.

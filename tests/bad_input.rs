@@ -517,6 +517,25 @@ fn of_cookies_that_name_our_key_the_first_eight_are_tried() {
 }
 
 #[test]
+fn of_markers_that_name_our_key_the_first_eight_are_tried() {
+    for mode in MODES {
+        let door = Door::new(mode);
+        let codec = door.layer.codec();
+        let removals = codec.removals(&codec.open(&ours(door.value()), noon()), noon());
+        let marker = removals.cookies().last().unwrap();
+        let mut forged = URL_SAFE_NO_PAD.decode(marker.value()).unwrap();
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = format!("{}={}; ", marker.name(), URL_SAFE_NO_PAD.encode(forged));
+        let bad = format!("{}=x; ", marker.name());
+        let good = format!("{}={}; {NAME}={}", marker.name(), marker.value(), door.value());
+        let signed_out = Incoming::Rejected(RejectedKind::SignedOut);
+        assert_eq!(door.knock(&header(format!("{}{good}", forged.repeat(7)))), signed_out);
+        assert_eq!(door.knock(&header(format!("{}{good}", forged.repeat(8)))), Incoming::Accepted);
+        assert_eq!(door.knock(&header(format!("{}{good}", bad.repeat(2000)))), signed_out);
+    }
+}
+
+#[test]
 fn of_several_kinds_the_one_that_got_furthest_is_told() {
     let door = Door::new(Mode::Encrypted);
     let raw = door.raw();

@@ -74,6 +74,10 @@ in_both_modes! {
     two_seals_of_one_value_differ_only_if_encrypted
     a_reader_made_from_the_specification_alone_opens_a_session
     a_reader_made_from_the_specification_alone_opens_a_marker
+    a_writer_made_from_the_specification_alone_is_read
+    a_payload_with_bytes_behind_it_or_missing_is_refused
+    fixed_fields_that_nobody_writes_are_refused
+    a_marker_of_another_length_is_none
     new_sessions_have_ids_of_their_own
     a_fallback_key_opens_and_is_counted
     a_write_moves_a_session_to_the_primary_key
@@ -84,6 +88,7 @@ in_both_modes! {
     accept_mode_reads_the_other_mode
     a_write_moves_a_session_from_the_other_mode
     a_read_leaves_a_session_in_the_other_mode_until_the_threshold
+    a_session_with_its_own_lifetime_is_reissued_to_move_only
     a_session_does_not_move_to_another_cookie_name
     a_session_does_not_move_to_another_context
     name_and_context_do_not_run_into_each_other
@@ -238,7 +243,7 @@ fn a_reader_made_from_the_specification_alone_opens_a_session(facts: &Facts) {
     });
     let (_, value) = pair(set_cookies(&response)[0]);
     let plaintext = read_by_specification(facts, "session", "shop", value);
-    let noon = 1_800_000_000_000_u64.to_le_bytes();
+    let noon = NOON_MILLIS.to_le_bytes();
     let parts = [
         &[0][..],                  // flags
         &[0x01, 0x02],             // schema
@@ -256,34 +261,118 @@ fn a_reader_made_from_the_specification_alone_opens_a_session(facts: &Facts) {
 fn a_reader_made_from_the_specification_alone_opens_a_marker(facts: &Facts) {
     let layer = builder(facts, ring(0, []), &Clock::new()).context("shop").build().unwrap();
     let plaintext = read_by_specification(facts, "sign-out", "shop", marker(&layer).value());
-    assert_eq!(plaintext, 1_800_000_000_000_u64.to_le_bytes());
+    assert_eq!(plaintext, NOON_MILLIS.to_le_bytes());
+}
+
+fn a_writer_made_from_the_specification_alone_is_read(facts: &Facts) {
+    let layer = layer(facts, ring(0, []));
+    let value = write_by_specification(facts, "session", &plaintext(&layer));
+    let opened = layer.codec().open(&named(NAME, &value), noon());
+    assert_eq!(opened.value(), Some(&shop("x")));
+    let meta = opened.meta().unwrap();
+    assert_eq!(meta.id().to_bytes(), [7; 16]);
+    assert_eq!(meta.lifetime(), Lifetime::Timeouts);
+    assert_eq!([meta.created_at(), meta.renewed_at(), meta.issued_at()], [noon(); 3]);
+    let value = write_by_specification(facts, "sign-out", &NOON_MILLIS.to_le_bytes());
+    let opened = layer.codec().open(&named(&format!("{NAME}-out"), &value), noon());
+    assert_eq!(opened.marker(), Some(noon()));
+}
+
+fn a_payload_with_bytes_behind_it_or_missing_is_refused(facts: &Facts) {
+    let layer = layer(facts, ring(0, []));
+    let whole = plaintext(&layer);
+    for len in 0..whole.len() {
+        let value = write_by_specification(facts, "session", &whole[..len]);
+        assert_rejected(&layer, &named(NAME, &value), RejectedKind::Payload);
+    }
+    for byte in 0..=255 {
+        let value = write_by_specification(facts, "session", &[&whole[..], &[byte]].concat());
+        assert_rejected(&layer, &named(NAME, &value), RejectedKind::Payload);
+    }
+}
+
+fn fixed_fields_that_nobody_writes_are_refused(facts: &Facts) {
+    let layer = layer(facts, ring(0, []));
+    let lifetime = |flags: u8, own: u32| {
+        let mut plaintext = plaintext(&layer);
+        plaintext[0] = flags;
+        plaintext[META - 4..META].copy_from_slice(&own.to_le_bytes());
+        let value = write_by_specification(facts, "session", &plaintext);
+        let opened = layer.codec().open(&named(NAME, &value), noon());
+        opened.meta().map(|meta| meta.lifetime()).ok_or(opened.incoming())
+    };
+    assert_eq!(lifetime(0, 0), Ok(Lifetime::Timeouts));
+    assert_eq!(lifetime(0, 9), Ok(Lifetime::Own(Duration::from_secs(9))));
+    assert_eq!(lifetime(1, 0), Ok(Lifetime::Browser));
+    let refused = Err(Incoming::Rejected(RejectedKind::Payload));
+    assert_eq!(lifetime(1, 9), refused);
+    for flags in 2..=255 {
+        assert_eq!(lifetime(flags, 0), refused);
+        assert_eq!(lifetime(flags, 9), refused);
+    }
+}
+
+fn a_marker_of_another_length_is_none(facts: &Facts) {
+    let layer = layer(facts, ring(0, []));
+    for len in (0..20).filter(|len| *len != 8) {
+        let time = [&NOON_MILLIS.to_le_bytes()[..], &[0; 12]].concat();
+        assert_no_marker(&layer, &write_by_specification(facts, "sign-out", &time[..len]));
+    }
+}
+
+/// What a session of noon has in its seal.
+fn plaintext(layer: &SessionLayer<Shop>) -> Vec<u8> {
+    let time = &NOON_MILLIS.to_le_bytes()[..6];
+    let payload = postcard::to_allocvec(&shop("x")).unwrap();
+    let start = [&[0][..], &[1, 0], &layer.shape().to_bytes(), &[7; 16]].concat();
+    [&start, time, time, time, &[0; 4], &payload].concat()
 }
 
 /// The plaintext of a value, by the wire format and nothing of the crate.
 fn read_by_specification(facts: &Facts, purpose: &str, context: &str, value: &str) -> Vec<u8> {
-    let hkdf = Hkdf::<Sha256>::new(None, &STANDARD.decode(KEYS[0]).unwrap());
-    let expand = |parts: &[&[u8]], out: &mut [u8]| {
-        let prefixed = parts.iter().flat_map(|part| [&(part.len() as u32).to_le_bytes(), *part].concat());
-        hkdf.expand(&prefixed.collect::<Vec<_>>(), out).unwrap();
-    };
-    let (mut id, mut key) = ([0; 4], [0; 32]);
-    let label = b"cookie-session/v1";
-    expand(&[label, b"key-id"], &mut id);
-    let binding = [&[facts.suite], purpose.as_bytes(), NAME.as_bytes(), context.as_bytes()];
-    expand(&[&[&label[..]], &binding[..]].concat(), &mut key);
-
+    let (expected, key) = derive_by_specification(facts, purpose, context);
     let frame = URL_SAFE_NO_PAD.decode(value).unwrap();
     let (header, body) = frame.split_at(HEADER);
-    assert_eq!(header, [&[facts.suite], &id[..]].concat());
+    assert_eq!(header, expected);
     if facts.mode == Mode::Encrypted {
         let (nonce, sealed) = body.split_first_chunk::<24>().unwrap();
         Xaes256Gcm::new(&key.into()).decrypt(nonce.into(), sealed).unwrap()
     } else {
         let (plaintext, mac) = body.split_at(body.len() - 32);
-        let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).unwrap();
-        keyed.chain_update(plaintext).verify_slice(mac).unwrap();
+        keyed(key).chain_update(plaintext).verify_slice(mac).unwrap();
         plaintext.to_vec()
     }
+}
+
+/// A value without a context, likewise.
+fn write_by_specification(facts: &Facts, purpose: &str, plaintext: &[u8]) -> String {
+    let (header, key) = derive_by_specification(facts, purpose, "");
+    let body = if facts.mode == Mode::Encrypted {
+        let nonce = [9; 24];
+        [&nonce[..], &Xaes256Gcm::new(&key.into()).encrypt(&nonce.into(), plaintext).unwrap()].concat()
+    } else {
+        [plaintext, &keyed(key).chain_update(plaintext).finalize().into_bytes()].concat()
+    };
+    URL_SAFE_NO_PAD.encode([&header[..], &body].concat())
+}
+
+/// What a value begins with, and its seal key.
+fn derive_by_specification(facts: &Facts, purpose: &str, context: &str) -> ([u8; HEADER], [u8; 32]) {
+    let hkdf = Hkdf::<Sha256>::new(None, &STANDARD.decode(KEYS[0]).unwrap());
+    let expand = |parts: &[&[u8]], out: &mut [u8]| {
+        let prefixed = parts.iter().flat_map(|part| [&(part.len() as u32).to_le_bytes(), *part].concat());
+        hkdf.expand(&prefixed.collect::<Vec<_>>(), out).unwrap();
+    };
+    let label = b"cookie-session/v1";
+    let (mut header, mut key) = ([facts.suite; HEADER], [0; 32]);
+    expand(&[label, b"key-id"], &mut header[1..]);
+    let suite = [facts.suite];
+    expand(&[label, &suite, purpose.as_bytes(), NAME.as_bytes(), context.as_bytes()], &mut key);
+    (header, key)
+}
+
+fn keyed(key: [u8; 32]) -> Hmac<Sha256> {
+    <Hmac<Sha256> as KeyInit>::new_from_slice(&key).unwrap()
 }
 
 fn new_sessions_have_ids_of_their_own(facts: &Facts) {
@@ -416,6 +505,35 @@ fn a_read_leaves_a_session_in_the_other_mode_until_the_threshold(facts: &Facts) 
     assert_eq!(opened.value(), Some(&shop("x")));
 }
 
+fn a_session_with_its_own_lifetime_is_reissued_to_move_only(facts: &Facts) {
+    let clock = Clock::new();
+    let former = layer(facts, ring(0, []));
+    let (sent, ()) = serve(&former, &HeaderMap::new(), |session| {
+        session.set(shop("x")).unwrap();
+        session.set_lifetime(Lifetime::Own(DAY)).unwrap();
+    });
+    let cases = [
+        (builder(facts, ring(0, []), &clock), false),
+        (builder(facts, ring(0, [1]), &clock), false),
+        (builder(facts, ring(1, [0]), &clock), true),
+        (builder(facts, ring(0, []), &clock).mode(facts.other).accept_mode(facts.mode), true),
+    ];
+    for (builder, moves) in cases {
+        let layer = builder.build().unwrap();
+        for (age, due) in [(THRESHOLD - Duration::from_millis(1), false), (THRESHOLD, moves)] {
+            clock.set(noon() + age);
+            let (response, _) = serve(&layer, &jar(&sent), |session| session.get());
+            assert_eq!(set_cookies(&response).len(), usize::from(due));
+            if due {
+                let opened = layer.codec().open(&jar(&response), clock.now());
+                assert_eq!(opened.value(), Some(&shop("x")));
+                assert_eq!(opened.meta().unwrap().lifetime(), Lifetime::Own(DAY));
+                assert_eq!(opened.meta().unwrap().renewed_at(), noon());
+            }
+        }
+    }
+}
+
 fn a_session_does_not_move_to_another_cookie_name(facts: &Facts) {
     let clock = Clock::new();
     let [one, two] =
@@ -540,8 +658,10 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 /// A tenth of the idle timeout.
 const THRESHOLD: Duration = Duration::from_secs(3 * 60);
 
+const NOON_MILLIS: u64 = 1_800_000_000_000;
+
 fn noon() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    UNIX_EPOCH + Duration::from_millis(NOON_MILLIS)
 }
 
 /// Fixed keys, so that their ids differ for certain.

@@ -16,3 +16,4 @@ mod rule_10_several_cookies;
 mod rule_11_sign_out;
 mod rule_11_sign_out_model;
 mod rule_12_nested_layers;
+mod where_rules_meet;

@@ -1,0 +1,237 @@
+//! Where two rules meet, or a rule and a user's own code: each of these once went wrong.
+
+use crate::kit::*;
+use cookie_session::{ConfigError, Identity, Key, KeyRing, Lifetime, Session, SessionLayer, UpdateError};
+use http::{HeaderName, HeaderValue, Response, header::CACHE_CONTROL};
+use serde::{Deserialize, Serialize};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+#[test]
+fn a_passive_predicate_may_look_at_the_session() {
+    let clock = Clock::new();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let layer = builder::<Shop>(&clock)
+        .passive_if(move |parts| {
+            count.fetch_add(1, SeqCst);
+            let session = Session::<Shop>::from_parts(parts).expect("the layer is around");
+            session.read(|shop| shop.user.is_none())
+        })
+        .build()
+        .expect("good settings");
+    let cookie = sealed(&layer, &user(1), clock.now());
+    clock.pass(HOUR * 3);
+    let (seen, response) = visit(&layer, &cookie, |session| session.get().user);
+    assert_eq!((seen, asked.load(SeqCst)), (Some(1), 1));
+    assert!(session_in(&response).is_some(), "it is not passive, so it is re-issued");
+}
+
+mod forms {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    pub struct Old {
+        pub text: String,
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    pub struct New {
+        pub text: String,
+        pub number: u8,
+    }
+
+    /// A release that writes the old form, shortened, into a budget that what is out there exceeds.
+    pub fn layer(ring: &KeyRing, clock: &Clock) -> SessionLayer<New> {
+        builder_over(ring.clone(), clock)
+            .schema(2)
+            .max_set_cookie(1000)
+            .migrate_from(1, |old: Old| New { text: old.text.chars().take(100).collect(), number: 0 })
+            .write_as(1, |new: &New| Old { text: new.text.clone() })
+            .build()
+            .expect("good settings")
+    }
+}
+
+#[test]
+fn a_renewed_session_that_is_changed_back_is_not_sent_over_the_budget() {
+    let (clock, ring) = (Clock::new(), ring());
+    let old = builder_over::<OldShop>(ring.clone(), &clock).build().expect("good settings");
+    let cookie = sealed(&old, &OldShop { text: "x".repeat(2000) }, clock.now());
+    let layer = forms::layer(&ring, &clock);
+    let ((), response) = visit(&layer, &cookie, |session| {
+        session.update(|new| new.text.push('y')).expect("it fits");
+        session.renew().expect("what was stored fits");
+        session.update(|new| new.text.pop()).expect("it fits");
+    });
+    let lines = lines(&response);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].len() <= 1000, "{} bytes", lines[0].len());
+    let sent = session_in(&response).expect("it was renewed");
+    assert_eq!(open(&layer, &sent, clock.now()).value().map(|new| new.text.len()), Some(100));
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct OldShop {
+    text: String,
+}
+
+#[test]
+fn an_update_that_changes_nothing_is_no_error_on_a_session_that_has_outgrown_its_budget() {
+    let (clock, ring) = (Clock::new(), ring());
+    let large = builder_over::<OldShop>(ring.clone(), &clock).build().expect("good settings");
+    let small = builder_over::<OldShop>(ring, &clock).max_set_cookie(1000).build().expect("good settings");
+    let cookie = sealed(&large, &OldShop { text: "x".repeat(2000) }, clock.now());
+    let ((), response) = visit(&small, &cookie, |session| {
+        assert_eq!(session.update(|_| 7), Ok(7));
+        assert_eq!(session.set_lifetime(Lifetime::Timeouts), Ok(()));
+        assert!(!session.is_changed());
+        assert!(matches!(session.update(|shop| shop.text.push('y')), Err(UpdateError::TooLarge(_))));
+        assert!(matches!(session.renew(), Err(UpdateError::TooLarge(_))));
+        assert!(matches!(session.set_lifetime(Lifetime::Browser), Err(UpdateError::TooLarge(_))));
+        assert_eq!(session.update(|shop| shop.text.truncate(10)), Ok(()));
+        assert!(session.renew().is_ok());
+    });
+    assert_eq!(names(&response), [NAME]);
+}
+
+#[test]
+fn a_lifetime_that_would_be_over_already_is_an_error_and_loses_no_write() {
+    let clock = Clock::new();
+    let layer = builder::<Shop>(&clock).max_own_lifetime(DAY * 30).build().expect("good settings");
+    let fresh = visit(&layer, "", |session| {
+        session.update(|shop| shop.user = Some(1)).expect("it fits");
+        session.set_lifetime(Lifetime::Own(DAY * 30)).expect("within the maximum");
+    });
+    let cookie = session_in(&fresh.1).expect("a new session");
+    clock.pass(DAY * 20);
+    let ((), response) = visit(&layer, &cookie, |session| {
+        for lifetime in [Lifetime::Timeouts, Lifetime::Browser, Lifetime::Own(DAY * 20)] {
+            let refused = session.set_lifetime(lifetime);
+            assert!(
+                matches!(refused, Err(UpdateError::LifetimeTooShort { .. })),
+                "{lifetime:?}: {refused:?}"
+            );
+        }
+        session.update(|shop| shop.cart.push(7)).expect("it fits");
+    });
+    assert!(session_in(&response).is_some());
+    let ((), response) = visit(&layer, &cookie, |session| {
+        session.renew().expect("randomness");
+        session.set_lifetime(Lifetime::Browser).expect("it counts from now");
+    });
+    assert!(session_in(&response).is_some());
+}
+
+#[test]
+fn types_that_do_not_come_back_are_refused_by_build() {
+    #[derive(Default, Serialize, Deserialize)]
+    enum Role {
+        #[default]
+        Guest,
+        #[serde(skip)]
+        #[allow(dead_code)]
+        Internal,
+        User,
+        Admin,
+    }
+    #[derive(Default, Serialize, Deserialize)]
+    struct Sparse {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<u64>,
+        cart: Vec<u32>,
+    }
+    let _ = [Role::User, Role::Admin];
+    let refused = |error: Result<(), ConfigError>, named: &str| match error {
+        Err(ConfigError::DoesNotComeBack { type_name }) => assert!(type_name.ends_with(named), "{type_name}"),
+        Err(ConfigError::DefaultNotStorable { .. }) => {}
+        other => panic!("{named}: {other:?}"),
+    };
+    let clock = Clock::new();
+    refused(builder::<Role>(&clock).build().map(drop), "Role");
+    refused(
+        builder::<Option<Role>>(&clock).build().map(drop),
+        "Option<rules::where_rules_meet::types_that_do_not_come_back_are_refused_by_build::Role>",
+    );
+    refused(builder::<Sparse>(&clock).build().map(drop), "Sparse");
+}
+
+#[test]
+fn an_earlier_identity_cannot_be_a_sign_out_marker() {
+    let clock = Clock::new();
+    let build = |name: &str| builder::<Shop>(&clock).formerly(Identity::named(name)).build();
+    assert!(build("session").is_ok());
+    assert!(matches!(build(OUT), Err(ConfigError::FormerlyTwice { .. })));
+}
+
+#[test]
+fn a_response_that_has_no_room_for_another_header_gets_no_cookie_and_does_not_panic() {
+    let layer = layer::<Shop>(&Clock::new());
+    let response = respond(&layer, request(""), |session| {
+        session.update(|shop| shop.user = Some(1)).expect("it fits");
+        let mut response = Response::new(());
+        for number in 0.. {
+            let name = HeaderName::try_from(format!("x-{number}")).expect("a name");
+            if response.headers_mut().try_append(name, HeaderValue::from_static("1")).is_err() {
+                break;
+            }
+        }
+        response
+    });
+    assert!(lines(&response).is_empty());
+}
+
+#[test]
+fn a_quote_that_is_not_closed_hides_no_private() {
+    let layer = layer::<Shop>(&Clock::new());
+    let response = respond(&layer, request(""), |session| {
+        session.update(|shop| shop.user = Some(1)).expect("it fits");
+        let mut response = Response::new(());
+        let broken = HeaderValue::from_static("max-age=60, ext=\"oops, public");
+        response.headers_mut().insert(CACHE_CONTROL, broken);
+        response
+    });
+    assert_eq!(response.headers()[CACHE_CONTROL], "private");
+}
+
+#[test]
+fn headers_that_forbid_surrogates_to_store_do_not_keep_an_active_user_from_a_new_cookie() {
+    let clock = Clock::new();
+    let layer = builder::<Shop>(&clock).idle_timeout(MINUTE * 30).build().expect("good settings");
+    let mut cookie = sealed(&layer, &user(1), clock.now());
+    let forbids = [
+        ("cdn-cache-control", "no-store"),
+        ("surrogate-control", "no-store"),
+        ("surrogate-control", "content=\"ESI/1.0\""),
+    ];
+    for (name, value) in forbids.iter().cycle().take(12) {
+        clock.pass(MINUTE * 10);
+        let mut seen = None;
+        let response = respond(&layer, request(&cookie), |session| {
+            seen = session.get().user;
+            let mut response = Response::new(());
+            response.headers_mut().insert(*name, HeaderValue::from_static(value));
+            response
+        });
+        assert_eq!(seen, Some(1));
+        assert_eq!(response.headers()[*name], *value, "it is left alone");
+        assert_eq!(response.headers()[CACHE_CONTROL], "private");
+        cookie = session_in(&response).expect("a re-issue each ten minutes");
+    }
+}
+
+#[test]
+fn a_new_session_of_a_type_with_another_name_is_another_session() {
+    let (clock, ring) =
+        (Clock::new(), KeyRing::new(Key::generate().expect("randomness"), []).expect("one key"));
+    let visitor =
+        builder_over::<Shop>(ring.clone(), &clock).name("__Host-visitor").build().expect("good settings");
+    let staff = builder_over::<Shop>(ring, &clock).name("__Host-staff").build().expect("good settings");
+    let cookie = sealed(&visitor, &user(1), clock.now());
+    let moved = cookie.replace("__Host-visitor", "__Host-staff");
+    assert!(open(&visitor, &cookie, clock.now()).value().is_some());
+    assert!(open(&staff, &cookie, clock.now()).value().is_none());
+    assert!(open(&staff, &moved, clock.now()).value().is_none());
+}
