@@ -78,7 +78,7 @@ fn service(c: &mut Criterion) {
             let mut service = layer.layer(service_fn(move |request: Request<()>| {
                 let mut parts = request.into_parts().0;
                 if let Some(handler) = handler {
-                    handler(Session::from_parts(&mut parts).expect("the layer is there"));
+                    handler(Session::from_parts(&parts).expect("the layer is there"));
                 }
                 std::future::ready(Ok::<_, Infallible>(Response::new(())))
             }));

@@ -1811,8 +1811,8 @@ fn a_layer_inside_one_of_the_same_type_and_another_name_corrupts_nothing() {
 /// express-session leaves `req.session` undefined outside its path, and the handler fails on it.
 #[test]
 fn without_a_layer_the_session_is_an_error_that_says_so() {
-    let (mut parts, ()) = request("").into_parts();
-    let missing: MissingLayer = Session::<SessionMap>::from_parts(&mut parts).unwrap_err();
+    let (parts, ()) = request("").into_parts();
+    let missing: MissingLayer = Session::<SessionMap>::from_parts(&parts).unwrap_err();
     assert!(missing.to_string().contains("add a SessionLayer<"), "{missing}");
     // Nor does another type's layer do.
     app().serve(request(""), |parts| assert!(Session::<u32>::from_parts(parts).is_err()));

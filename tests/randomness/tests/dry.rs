@@ -10,7 +10,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 /// Runs a handler behind the layer and returns the `Set-Cookie` values that left.
 fn respond(layer: &SessionLayer<u32>, cookie: Option<&HeaderValue>, handler: impl Fn(Session<u32>)) -> Vec<String> {
     let service = layer.layer(service_fn(|request: Request<()>| {
-        handler(Session::from_parts(&mut request.into_parts().0).expect("the layer is there"));
+        handler(Session::from_parts(&request.into_parts().0).expect("the layer is there"));
         std::future::ready(Ok::<_, Infallible>(Response::new(())))
     }));
     let mut request = Request::new(());
