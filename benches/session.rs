@@ -76,7 +76,7 @@ fn service(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("layer/{name}"));
         for (case, handler) in cases {
             let mut service = layer.layer(service_fn(move |request: Request<()>| {
-                let mut parts = request.into_parts().0;
+                let parts = request.into_parts().0;
                 if let Some(handler) = handler {
                     handler(Session::from_parts(&parts).expect("the layer is there"));
                 }
