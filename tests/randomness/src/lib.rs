@@ -20,7 +20,8 @@ unsafe extern "Rust" fn __getrandom_v03_custom(dest: *mut u8, len: usize) -> Res
     }
     for at in 0..len {
         // Different on each call and at each place: enough for tests, and for nothing else.
-        let byte = (call as u8).wrapping_mul(167).wrapping_add((at as u8).wrapping_mul(59)) ^ (call >> 8) as u8;
+        let byte =
+            (call as u8).wrapping_mul(167).wrapping_add((at as u8).wrapping_mul(59)) ^ (call >> 8) as u8;
         unsafe { dest.add(at).write(byte) };
     }
     Ok(())

@@ -8,7 +8,11 @@ use std::{convert::Infallible, sync::atomic::Ordering::SeqCst, time::SystemTime}
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 /// Runs a handler behind the layer and returns the `Set-Cookie` values that left.
-fn respond(layer: &SessionLayer<u32>, cookie: Option<&HeaderValue>, handler: impl Fn(Session<u32>)) -> Vec<String> {
+fn respond(
+    layer: &SessionLayer<u32>,
+    cookie: Option<&HeaderValue>,
+    handler: impl Fn(Session<u32>),
+) -> Vec<String> {
     let service = layer.layer(service_fn(|request: Request<()>| {
         handler(Session::from_parts(&request.into_parts().0).expect("the layer is there"));
         std::future::ready(Ok::<_, Infallible>(Response::new(())))
@@ -17,7 +21,9 @@ fn respond(layer: &SessionLayer<u32>, cookie: Option<&HeaderValue>, handler: imp
     request.headers_mut().extend(cookie.map(|cookie| (COOKIE, cookie.clone())));
     let mut response = std::pin::pin!(service.oneshot(request));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    let std::task::Poll::Ready(Ok(response)) = response.as_mut().poll(&mut context) else { panic!("ready at once") };
+    let std::task::Poll::Ready(Ok(response)) = response.as_mut().poll(&mut context) else {
+        panic!("ready at once")
+    };
     let text = |value: &HeaderValue| value.to_str().expect("ASCII").to_owned();
     response.headers().get_all(SET_COOKIE).iter().map(text).collect()
 }
