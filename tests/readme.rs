@@ -56,3 +56,21 @@ fn the_tests_that_the_security_page_names_exist() {
         assert!(known.iter().any(|known| sources.contains(known)), "{name}");
     }
 }
+
+#[test]
+fn the_crate_page_lists_every_event() {
+    let page = include_str!("../src/lib.rs");
+    let mut found = 0;
+    for file in std::fs::read_dir("src").unwrap() {
+        let path = file.unwrap().path();
+        let text = if path.is_file() { std::fs::read_to_string(&path).unwrap() } else { String::new() };
+        for call in text.split("event!(").skip(1) {
+            let Some(name) = call.split('"').nth(1).filter(|name| name.starts_with("session_")) else {
+                continue;
+            };
+            found += 1;
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+    assert!(found >= 10);
+}

@@ -1,0 +1,156 @@
+//! The `tracing` events: named as the crate page says, without secrets, and emitted under no lock.
+
+#![cfg(feature = "tracing")]
+
+use cookie_session::{Key, KeyRing, Session, SessionLayer};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, COOKIE},
+};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    fmt,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::{Duration, SystemTime},
+};
+use tower::{Layer as _, Service as _, service_fn};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+type Seen = Arc<Mutex<Vec<(Level, String, String)>>>;
+
+thread_local! {
+    /// The session of the request under way, which the subscriber looks at on every event.
+    static SESSION: RefCell<Option<Session<u32>>> = const { RefCell::new(None) };
+}
+
+struct Recorder(Seen);
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0 += &format!(" {field}={value:?}");
+    }
+}
+
+impl Subscriber for Recorder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("cookie_session")
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let session = SESSION.with(|session| session.borrow().clone());
+        let value = session.map(|session| session.read(|value| *value));
+        let mut text = Text(format!("{value:?}"));
+        event.record(&mut text);
+        let metadata = event.metadata();
+        self.0.lock().expect("no panic").push((*metadata.level(), metadata.name().to_owned(), text.0));
+    }
+}
+
+/// Runs `body` and returns the events.
+fn events(body: impl FnOnce()) -> Vec<(Level, String, String)> {
+    let seen = Seen::default();
+    tracing::subscriber::with_default(Recorder(Arc::clone(&seen)), body);
+    let seen = seen.lock().expect("no panic");
+    seen.clone()
+}
+
+fn layer() -> SessionLayer<u32> {
+    let keys = KeyRing::new(Key::generate().expect("randomness"), []).expect("one key");
+    SessionLayer::builder(keys).build().expect("good settings")
+}
+
+fn respond(layer: &SessionLayer<u32>, cookie: &str, handler: impl Fn(Session<u32>) -> Response<()>) {
+    let mut service = layer.layer(service_fn(|request: Request<()>| {
+        let session = Session::from_parts(&request.into_parts().0).expect("the layer is around");
+        SESSION.set(Some(session.clone()));
+        std::future::ready(Ok::<_, Infallible>(handler(session)))
+    }));
+    let request = Request::builder().header(COOKIE, cookie).body(()).expect("a good request");
+    let response = pin!(service.call(request)).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(response, Poll::Ready(Ok(_))));
+    SESSION.set(None);
+}
+
+#[test]
+fn a_rejected_cookie_is_a_debug_event_with_its_kind_and_without_its_value() {
+    let layer = layer();
+    let good = layer.codec().seal(&7, None, None, SystemTime::now()).expect("it fits");
+    let mut forged = good.value().to_owned();
+    let last = forged.pop().expect("a value");
+    forged.push(if last == 'A' { 'Q' } else { 'A' });
+    let seen = events(|| {
+        respond(&layer, &format!("{}={forged}", good.name()), |session| {
+            assert_eq!(session.read(|value| *value), 0);
+            Response::new(())
+        });
+    });
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    let (level, name, text) = &seen[0];
+    assert_eq!((*level, name.as_str()), (Level::DEBUG, "session_rejected"));
+    assert!(text.contains("event=\"session_rejected\"") && text.contains("kind="), "{text}");
+    assert!(!text.contains(&forged[..20]), "{text}");
+}
+
+#[test]
+fn what_an_operator_should_hear_of_is_a_warning_or_an_error() {
+    let layer = layer();
+    let good = layer.codec().seal(&7, None, None, SystemTime::now()).expect("it fits");
+    let cookie = format!("{}={}", good.name(), good.value());
+    let kept = RefCell::new(None);
+    let seen = events(|| {
+        respond(&layer, &cookie, |session| {
+            session.set(8).expect("it fits");
+            kept.replace(Some(session));
+            let mut response = Response::new(());
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response
+        });
+        assert!(!kept.take().expect("the session").clear());
+    });
+    let names: Vec<_> = seen.iter().map(|(level, name, _)| (*level, name.as_str())).collect();
+    assert_eq!(names, [(Level::WARN, "session_cache_overruled"), (Level::ERROR, "session_clear_too_late")]);
+}
+
+#[test]
+fn a_key_that_decodes_to_text_is_a_warning() {
+    let text = "an old passphrase, of 32 letters";
+    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let seen = events(|| assert!(hex.parse::<Key>().is_ok()));
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].0, seen[0].1.as_str()), (Level::WARN, "session_key_printable"));
+    assert!(!seen[0].2.contains("passphrase") && !seen[0].2.contains(&hex[..12]), "{}", seen[0].2);
+}
+
+#[test]
+fn a_write_that_comes_too_late_is_a_warning() {
+    let keys = KeyRing::new(Key::generate().expect("randomness"), []).expect("one key");
+    let time = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
+    let clock = Arc::clone(&time);
+    let layer = SessionLayer::<u32>::builder(keys).clock(move || *clock.lock().expect("no panic"));
+    let layer = layer.absolute_timeout(Duration::from_secs(60)).build().expect("good settings");
+    let seen = events(|| {
+        respond(&layer, "", |session| {
+            session.set(8).expect("it fits");
+            *time.lock().expect("no panic") += Duration::from_secs(61);
+            Response::new(())
+        });
+    });
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!((seen[0].0, seen[0].1.as_str()), (Level::WARN, "session_write_too_late"));
+}
