@@ -45,7 +45,7 @@ pub struct SessionLayer<T> {
 }
 
 impl<T> SessionLayer<T> {
-    /// Settings from code, over a [`KeyRing`] or a [`KeyRingHandle`].
+    /// Settings from code, over a [`KeyRing`](crate::KeyRing) or a [`KeyRingHandle`].
     pub fn builder(keys: impl Into<KeyRingHandle>) -> SessionBuilder<T> {
         SessionBuilder::new(keys.into())
     }

@@ -10,7 +10,7 @@ const NAME: &str = "s";
 /// The largest value that is looked at.
 const VALUE: usize = 4096;
 
-/// What eight values need that are authentic, decoded for use.
+/// Eight of these, since no more are authenticated.
 const PEAK: usize = 8 * VALUE;
 
 fn now() -> SystemTime {
@@ -48,7 +48,7 @@ fn many_lines(pairs: &[String]) -> HeaderMap {
     pairs.iter().map(|pair| (COOKIE, pair.parse::<HeaderValue>().unwrap())).collect()
 }
 
-/// Some header lines are worse for an opener than others; none of them may be worse than this.
+/// At one time no more than some values, however many came in; in all, so much for each byte sent.
 fn assert_bounded(layer: &SessionLayer<Vec<u8>>, headers: &HeaderMap, incoming: Incoming) {
     let (total, peak) = opened(layer, headers, incoming);
     let sent = sent(headers);
