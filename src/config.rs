@@ -169,8 +169,10 @@ impl Hooks {
 /// [`build`](SessionBuilder::build).
 #[must_use = "settings do nothing before build()"]
 pub struct SessionBuilder<T> {
-    /// `None`: the configuration has no good keys, which `faults` says.
+    /// `None`: the configuration has no keys, or no good ones, which `faults` says.
     keys: Option<KeyRingHandle>,
+    /// The configuration has keys, good or not.
+    configured_keys: bool,
     faults: Vec<ConfigError>,
     settings: Settings,
     schema: u16,
@@ -190,18 +192,25 @@ impl<T> fmt::Debug for SessionBuilder<T> {
 
 impl<T> SessionBuilder<T> {
     pub(crate) fn new(keys: KeyRingHandle) -> Self {
-        Self::with(Some(keys), Settings::default(), Vec::new())
+        Self::with(Some(keys), false, Settings::default(), Vec::new())
     }
 
     pub(crate) fn from_config(config: SessionConfig) -> Self {
         let mut faults = Vec::new();
         let (settings, keys) = config.read(&mut faults);
-        Self::with(keys.map(KeyRingHandle::new), settings, faults)
+        let configured_keys = keys.is_some();
+        Self::with(keys.flatten().map(KeyRingHandle::new), configured_keys, settings, faults)
     }
 
-    fn with(keys: Option<KeyRingHandle>, settings: Settings, faults: Vec<ConfigError>) -> Self {
+    fn with(
+        keys: Option<KeyRingHandle>,
+        configured_keys: bool,
+        settings: Settings,
+        faults: Vec<ConfigError>,
+    ) -> Self {
         SessionBuilder {
             keys,
+            configured_keys,
             faults,
             settings,
             schema: 1,
@@ -210,6 +219,20 @@ impl<T> SessionBuilder<T> {
             accept_if: None,
             hooks: Hooks::default(),
         }
+    }
+
+    /// The key ring, for a configuration that has no keys: from the environment, or a
+    /// [`KeyRingHandle`] that several layers share. Default: the configuration's `keys`; keys from both
+    /// are refused.
+    pub fn keys(mut self, keys: impl Into<KeyRingHandle>) -> Self {
+        let twice = self.keys.replace(keys.into()).is_some();
+        if twice || self.configured_keys {
+            self.faults.push(ConfigError::BothGiven {
+                field: "keys of the configuration",
+                other: "keys of the code",
+            });
+        }
+        self
     }
 
     /// The cookie's name. Default: `__Host-Http-session`, and `session` beside
@@ -290,7 +313,8 @@ impl<T> SessionBuilder<T> {
         self
     }
 
-    /// A session ends when its cookie has not been re-issued for this long. Default: 24 hours, or the
+    /// A session ends when its cookie has not been re-issued for this long: by a write, or by a request
+    /// that reads it (extracting is not enough) once [`reissue_after`](Self::reissue_after) has passed. Default: 24 hours, or the
     /// absolute timeout if that is shorter.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.settings.idle_timeout = Some(timeout);
@@ -372,9 +396,33 @@ impl<T> SessionBuilder<T> {
     /// Asked once for each request whose session opened and is neither expired nor signed out:
     /// `true` keeps it, `false` leaves the cookie alone and starts fresh. Default: all are kept.
     ///
-    /// For a denylist of ids, a cut-off ("created before 14:00") or the content ("user 42, created
-    /// before …"). It runs on the request path and must not block: answer from memory. (Where two
-    /// threads use a session first at the same moment, each may ask; one answer counts.)
+    /// It runs on the request path and must not block: answer from memory. (Where two threads use a
+    /// session first at the same moment, each may ask; one answer counts.)
+    ///
+    /// ```
+    /// # use cookie_session::{Key, KeyRing, SessionId, SessionLayer};
+    /// # use std::{collections::HashSet, sync::{Arc, RwLock}, time::SystemTime};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)]
+    /// # struct Account { user: Option<u64> }
+    /// # let keys = KeyRing::new(Key::generate()?, [])?;
+    /// let denied: Arc<RwLock<HashSet<SessionId>>> = Arc::default();
+    /// let deny = Arc::clone(&denied); // kept where sign-out and `renew` put old ids
+    /// # let cut_off = SystemTime::now();
+    /// let sessions = SessionLayer::<Account>::builder(keys)
+    ///     .accept_if(move |meta, account| {
+    ///         let by_id = denied.read().unwrap().contains(&meta.id());
+    ///         let by_user = account.user == Some(42) && meta.renewed_at() < cut_off;
+    ///         !by_id && !by_user
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// The id is [`session.meta()`](crate::Session::meta)`.map(|meta| meta.id())` after the first write, or
+    /// what `renew` returns; a denied id can be forgotten at its `absolute_deadline()`. A cut-off for one user
+    /// compares `renewed_at()`, so that a sign-in after it (which renews) is good again; `created_at()`, which
+    /// `renew` keeps, is for "everything that began before 14:00 is void". Times are whole milliseconds,
+    /// rounded down.
     pub fn accept_if(mut self, accept_if: impl Fn(&SessionMeta, &T) -> bool + Send + Sync + 'static) -> Self {
         self.accept_if = Some(Box::new(accept_if));
         self
@@ -422,6 +470,9 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
         let rules = settings.rules(&mut faults);
         if settings.max_set_cookie > MAX_SET_COOKIE {
             faults.push(ConfigError::MaxSetCookieTooLarge { bytes: settings.max_set_cookie });
+        }
+        if self.keys.is_none() && !self.configured_keys {
+            faults.push(ConfigError::NoPrimaryKey);
         }
         let schemas = read_schemas::<T>(self.schema, self.migrations, self.write_as, &mut faults);
         let (Some(keys), Some(schemas), true) = (self.keys, schemas, faults.is_empty()) else {
@@ -888,7 +939,8 @@ impl Node {
 }
 
 impl SessionConfig {
-    fn read(self, faults: &mut Vec<ConfigError>) -> (Settings, Option<KeyRing>) {
+    /// The settings, and the keys: none, or those that stand there, if they are good.
+    fn read(self, faults: &mut Vec<ConfigError>) -> (Settings, Option<Option<KeyRing>>) {
         let mut fields = Fields::of(self.0, "", faults);
         let defaults = Settings::default();
         let same_site = fields.read("same_site", "strict, lax or none", |node| match node.text()?.trim() {
@@ -925,14 +977,7 @@ impl SessionConfig {
         let keys = fields.take("keys");
         fields.finish();
         settings.formerly = formerly.into_iter().map(|node| read_identity(node, faults)).collect();
-        let keys = match keys {
-            Some(keys) => read_keys(keys, faults),
-            None => {
-                faults.push(ConfigError::NoPrimaryKey);
-                None
-            }
-        };
-        (settings, keys)
+        (settings, keys.map(|keys| read_keys(keys, faults)))
     }
 }
 

@@ -18,12 +18,19 @@ const MAKE_ONE: &str = "make a key with: openssl rand -base64 32";
 ///
 /// The messages say which variable or file is meant and how to make a good key; none of them
 /// holds a key, a part of one, or the path of a key's file (a key put there by mistake would show).
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` shows the message too, since that is what a `main` that returns the error prints.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
     /// Neither the variable nor its `_FILE` form is set.
     Missing {
         /// The variable's name.
+        var: String,
+    },
+    /// Fallbacks are set, but no primary.
+    FallbacksAlone {
+        /// The primary's variable.
         var: String,
     },
     /// The variable and its `_FILE` form are both set; which one is meant cannot be known.
@@ -87,6 +94,12 @@ impl KeyError {
     }
 }
 
+impl fmt::Debug for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -96,11 +109,17 @@ impl fmt::Display for KeyError {
                     "no session key: set {var}, or {var}_FILE to the path of a file that holds it; {MAKE_ONE}"
                 )
             }
+            KeyError::FallbacksAlone { var } => {
+                write!(f, "{var}_FALLBACKS is set, but {var} is not: set that to the key that seals")
+            }
             KeyError::BothSet { var } => write!(f, "{var} and {var}_FILE are both set: unset one of them"),
             KeyError::Unreadable { kind } => write!(f, "the file that it names cannot be read: {kind}"),
             KeyError::NotUnicode => write!(f, "the key is not text; {MAKE_ONE}"),
             KeyError::Empty => write!(f, "the key is empty; {MAKE_ONE}"),
-            KeyError::Encoding => write!(f, "the key is neither base64 nor hexadecimal; {MAKE_ONE}"),
+            KeyError::Encoding => write!(
+                f,
+                "the key is neither base64 nor hexadecimal (one key belongs here, others are fallbacks); {MAKE_ONE}"
+            ),
             KeyError::Length { bytes } => {
                 write!(f, "a key is 32 bytes, this one decodes to {bytes}; {MAKE_ONE}")
             }
@@ -158,7 +177,9 @@ impl Error for ParseIdError {}
 ///
 /// Each message names the setting, shows the offending value unless it might be a key, and says
 /// the way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` shows the message too, since that is what a `main` that returns the error prints.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The keys were refused.
@@ -321,6 +342,12 @@ pub enum ConfigError {
     },
     /// Two or more of the above.
     Several(Vec<ConfigError>),
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -559,6 +586,9 @@ pub enum UpdateError {
     Expired,
     /// The operating system gave no randomness for a session id or a nonce.
     Random,
+    /// A value of a [`SessionMap`](crate::SessionMap); only by conversion, for handlers that return
+    /// this error for both.
+    Map(MapError),
 }
 
 impl fmt::Display for UpdateError {
@@ -582,6 +612,7 @@ impl fmt::Display for UpdateError {
             ),
             UpdateError::Expired => f.write_str("the session has ended: its absolute timeout or own lifetime has passed"),
             UpdateError::Random => f.write_str("the operating system gave no randomness: nothing was written"),
+            UpdateError::Map(error) => error.fmt(f),
         }
     }
 }
@@ -640,7 +671,7 @@ impl fmt::Display for TooLarge {
             f,
             "the session is too large: {payload} bytes encoded, at most {max_payload} fit. Its Set-Cookie would have \
              {needed} bytes of {max_set_cookie}: name {name}, attributes {attributes}, and {payload} + {overhead} bytes \
-             in base64"
+             in base64. Store less (an id in the place of the data), or shorten name, domain or path"
         )
     }
 }
@@ -670,6 +701,70 @@ impl fmt::Display for NotEncodable {
 }
 
 impl Error for NotEncodable {}
+
+/// [`SessionMap::insert`](crate::SessionMap::insert) cannot store a value, or
+/// [`SessionMap::get`](crate::SessionMap::get) cannot read it as that type.
+///
+/// The text names the key given to that call, the type and the reason, never a value. As a response
+/// (feature `axum`) it is an opaque 500, and it converts into an [`UpdateError`] for handlers that
+/// return that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapError {
+    key: String,
+    type_name: &'static str,
+    fault: MapFault,
+}
+
+impl MapError {
+    pub(crate) fn new<V: ?Sized>(key: impl Into<String>, fault: MapFault) -> Self {
+        MapError { key: key.into(), type_name: std::any::type_name::<V>(), fault }
+    }
+
+    /// The key given to the call.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session value {:?} as `{}`: {}", self.key, self.type_name, self.fault)
+    }
+}
+
+impl Error for MapError {}
+
+impl From<MapError> for UpdateError {
+    fn from(error: MapError) -> Self {
+        UpdateError::Map(error)
+    }
+}
+
+/// Why a value was refused. serde's own messages quote values and are dropped unformatted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MapFault {
+    TooDeep,
+    MapKey,
+    SameKey,
+    Refused,
+    OtherType,
+    MissingField(&'static str),
+    Unreadable,
+}
+
+impl fmt::Display for MapFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MapFault::TooDeep => "it nests too deep",
+            MapFault::MapKey => "a map key is not text, a char, an integer, a bool or a unit variant",
+            MapFault::SameKey => "two keys of a map have the same text",
+            MapFault::Refused => "its Serialize implementation failed",
+            MapFault::OtherType => "what is stored is of another type, or one that this type does not accept",
+            MapFault::MissingField(field) => return write!(f, "what is stored has no field `{field}`"),
+            MapFault::Unreadable => "what is stored is not in a form that this release reads",
+        })
+    }
+}
 
 /// What became of the session cookie that came in: for logs and metrics, never for the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,7 @@
 //! axum-core: the extractor, and the crate's errors as responses.
 
 use crate::{
-    error::{MissingLayer, UpdateError},
-    map::MapError,
+    error::{MapError, MissingLayer, UpdateError},
     session::Session,
 };
 use axum_core::{

@@ -309,13 +309,19 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// [`KeyError::Missing`] or [`KeyError::BothSet`] as they are; everything else inside a
+    /// [`KeyError::Missing`] if nothing is set, [`KeyError::FallbacksAlone`] if only fallbacks are, and
+    /// [`KeyError::BothSet`], as they are; everything else inside a
     /// [`KeyError::At`] that names the variable: `Empty`, `Unreadable`, `NotUnicode`, `Encoding`,
     /// `Length`, `Weak`, `Duplicate`, `SameId`.
     pub fn from_env(var: &str) -> Result<KeyRing, KeyError> {
-        let (place, text) = read_var(var)?.ok_or_else(|| KeyError::Missing { var: showable(var) })?;
+        let fallbacks = read_var(&format!("{var}_FALLBACKS"))?;
+        let Some((place, text)) = read_var(var)? else {
+            let var = showable(var);
+            let alone = fallbacks.is_some_and(|(_, text)| !text.trim().is_empty());
+            return Err(if alone { KeyError::FallbacksAlone { var } } else { KeyError::Missing { var } });
+        };
         let primary = parse_one(&text, &place)?;
-        let fallbacks = match read_var(&format!("{var}_FALLBACKS"))? {
+        let fallbacks = match fallbacks {
             Some((place, text)) => parse_list(&text, &place).collect::<Result<_, _>>()?,
             None => Vec::new(),
         };

@@ -10,7 +10,7 @@ use crate::{
     session::{Commit, Effect, Entry, Session, Shared},
     shape::Shape,
 };
-use http::{HeaderMap, Request, Response, StatusCode, header::SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::SET_COOKIE};
 use pin_project_lite::pin_project;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -247,6 +247,17 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
     // An earlier cookie of the same identity is replaced, others are kept.
     let stale = |earlier: &[u8]| cookies.iter().any(|(_, template)| template.is_same(earlier));
     if headers.get_all(SET_COOKIE).iter().any(|earlier| stale(earlier.as_bytes())) {
+        // Those of a layer are marked, so it is another type's under this name.
+        let ours = |earlier: &HeaderValue| earlier.is_sensitive() && stale(earlier.as_bytes());
+        if headers.get_all(SET_COOKIE).iter().any(ours) {
+            let name = session.cookie_name();
+            event!(
+                ERROR,
+                "session_name_shared",
+                "two session types write one cookie: give them two names",
+                name = name
+            );
+        }
         let kept: Vec<_> = headers
             .get_all(SET_COOKIE)
             .iter()

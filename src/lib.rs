@@ -35,8 +35,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The cookie is `__Host-Http-session`, encrypted, Secure, HttpOnly, SameSite=Lax, bound to this very host,
-//! and gone after 24 hours without a request, or 14 days after it began.
+//! The cookie is `__Host-Http-session`, encrypted, Secure, HttpOnly, SameSite=Lax and bound to this very host.
+//! The session ends 24 hours after its cookie was last issued, or 14 days after it began.
 //!
 //! # Is this the right crate?
 //!
@@ -62,7 +62,7 @@
 //! 1. Ship the new key as a *fallback* everywhere.
 //! 2. Promote it to *primary*, and keep the old one as a fallback.
 //! 3. Wait for the longest lifetime. Dropping the old key sooner signs out whoever has not come back since;
-//!    [`Counters::opened_by_fallback`] of all instances shows who still does.
+//!    [`Counters::opened_by_fallback`] of all instances shows how many still do.
 //! 4. Drop the old key.
 //!
 //! **A leaked key is never rotated out**: while it is a fallback, forged cookies are re-issued under the new
@@ -72,12 +72,48 @@
 //! # Lifetime
 //!
 //! Two timeouts, both judged by the server: the *idle* timeout counts from the last cookie, the *absolute*
-//! one from the session's start or its last [`renew`](Session::renew). The cookie of an active user is
-//! re-issued now and then ([`reissue_after`](SessionBuilder::reissue_after)), not on every response. A
-//! session can have a lifetime of its own ("remember me") or end with the browser: [`Lifetime`].
+//! one from the session's start or its last [`renew`](Session::renew). A request that reads the session
+//! re-issues its cookie, but not on every response: only once it is a tenth of the idle timeout old
+//! ([`reissue_after`](SessionBuilder::reissue_after)). So the end comes 21.6 to 24 hours after the last use. A
+//! request that does not use the session, though it may extract it, re-issues nothing: if whole parts of a site
+//! never use it, have a middleware there call `session.read(|_| ())`.
 //!
-//! At sign-in, and wherever a privilege rises, call [`renew`](Session::renew); at sign-out
-//! [`clear`](Session::clear).
+//! A session can have a lifetime of its own ("remember me") or end with the browser: [`Lifetime`].
+//!
+//! # Signing in and out
+//!
+//! ```
+//! # use cookie_session::{Lifetime, Session, UpdateError};
+//! # use std::time::Duration;
+//! # #[derive(Default, serde::Serialize, serde::Deserialize)]
+//! # struct Account { user: Option<u64>, cart: Vec<u32> }
+//! const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60); // also .max_own_lifetime(MONTH)
+//!
+//! fn sign_in(session: &Session<Account>, user: u64, remember: bool) -> Result<(), UpdateError> {
+//!     if session.read(|account| account.user.is_some_and(|other| other != user)) {
+//!         session.clear(); // somebody else was here: their cart and lifetime go
+//!     }
+//!     session.renew()?; // a new id, and the absolute timeout starts again
+//!     session.set_lifetime(if remember { Lifetime::Own(MONTH) } else { Lifetime::Timeouts })?;
+//!     session.update(|account| account.user = Some(user))
+//! }
+//! # let session = Session::detached(Account::default());
+//! # assert!(sign_in(&session, 1, false).is_ok());
+//! ```
+//!
+//! To sign out, [`clear`](Session::clear). It holds in this browser, also against slow responses that are still
+//! under way: a second small cookie, `<name>-out`, holds the time of the sign-out and nothing else.
+//!
+//! # Two sessions in one application
+//!
+//! They need two types, since handlers ask by type, **and** two [names](SessionBuilder::name), since browsers do
+//! by name; a layer for each, over clones of one [`KeyRingHandle`].
+//!
+//! # Testing handlers
+//!
+//! [`Session::detached`] makes a session without a layer, which behaves as one that came in. Where the cookie
+//! itself matters, [`SessionLayer::codec`] makes the request's, and opens the response's; the layer's
+//! [`clock`](SessionBuilder::clock) drives the time.
 //!
 //! # Changing the struct
 //!
@@ -104,7 +140,23 @@
 //! * [Security](docs::security): what is protected against whom, what came in and what became of it.
 //! * [Wire format](docs::wire_format): for those who implement or review it.
 //! * [Design](docs::design): why it is as it is.
-//! * [From Express](docs::from_express): for those who come from npm's `cookie-session`.
+//! * [From Express](docs::from_express), and [from tower-sessions and cookie jars](docs::from_other_crates).
+//! * In the repository, `examples/current_user.rs` has sign-in, a `CurrentUser` extractor and its middleware,
+//!   `examples/tower_only.rs` does without axum.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | seal, open | turn a session into a cookie that nobody else can read or make, and back |
+//! | mode, suite | encrypted or signed, and the cryptography that does it |
+//! | ring, primary, fallback | all keys; the one that seals; those that only open |
+//! | hand out, use | a handler extracts the session (the page becomes `private`); it reads or writes it (the cookie is opened) |
+//! | head | the moment at which the response's headers leave the layer |
+//! | re-issue, renew | the same session in a new cookie; a new id as well |
+//! | identity | name, Domain, Path and Partitioned: what makes a cookie one to a browser |
+//! | marker | the cookie that holds the time of a sign-out |
+//! | shape | the fingerprint of the session's type |
 //!
 //! # Features
 //!
@@ -116,11 +168,13 @@
 //! | event (its name, and its field `event`) | level | when |
 //! |---|---|---|
 //! | `session_rejected` | debug | a cookie was not accepted; `kind` |
+//! | `session_write_dropped` | debug | a 5xx response does not send the session's change |
 //! | `session_reissue_too_large` | warn | a session no longer fits, so its cookie is not re-issued; `needed` |
 //! | `session_write_too_late` | warn | a session had ended when the headers left |
 //! | `session_cache_overruled` | warn | a cookie goes out with a response that asked for shared caching |
 //! | `session_layer_nested` | warn | a layer stands inside another of its type and name, with other settings; `name` |
 //! | `session_key_printable` | warn | a key decodes to text: is it random? |
+//! | `session_name_shared` | error | two session types write one cookie; `name` |
 //! | `session_clear_too_late` | error | `clear` after the headers had left |
 //! | `session_no_randomness` | error | the operating system gave none, a sealed cookie was left out |
 //! | `session_headers_full` | error | the response cannot take another header |
@@ -169,13 +223,13 @@ pub use codec::{Mode, Opened, Removals, SessionCodec, SessionId, SessionMeta};
 pub use config::{Identity, SessionBuilder, SessionConfig};
 pub use cookie::{MAX_SET_COOKIE, SameSite, SetCookie};
 pub use error::{
-    ConfigError, Incoming, KeyError, MissingLayer, NotEncodable, ParseIdError, RejectedKind, Shown, TooLarge,
-    UpdateError, Weakness,
+    ConfigError, Incoming, KeyError, MapError, MissingLayer, NotEncodable, ParseIdError, RejectedKind, Shown,
+    TooLarge, UpdateError, Weakness,
 };
 pub use key::{Key, KeyId, KeyRing};
 pub use layer::{ResponseFuture, SessionLayer, SessionService};
 pub use lifetime::{CLOCK_SKEW, Lifetime};
-pub use map::{MapError, SessionMap};
+pub use map::SessionMap;
 pub use ring::{Counters, KeyRingHandle};
 pub use session::Session;
 pub use shape::Shape;
@@ -190,6 +244,8 @@ pub mod docs {
     pub mod where_it_stands {}
     #[doc = include_str!("docs/design.md")]
     pub mod design {}
+    #[doc = include_str!("docs/from_other_crates.md")]
+    pub mod from_other_crates {}
     #[doc = include_str!("docs/from_express.md")]
     pub mod from_express {}
 }

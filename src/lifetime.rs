@@ -26,8 +26,10 @@ pub enum Lifetime {
     /// The configured idle and absolute timeout.
     #[default]
     Timeouts,
-    /// A lifetime of its own ("remember me"), counted from `renewed_at`, instead of both timeouts.
-    /// In whole seconds, rounded down; at least one, at most the configured `max_own_lifetime`.
+    /// A lifetime of its own ("remember me"), counted from `renewed_at`, instead of both timeouts: it
+    /// ends then however active the user is, and [`renew`](crate::Session::renew) starts it again.
+    /// In whole seconds, rounded down; at least one, at most the configured
+    /// [`max_own_lifetime`](crate::SessionBuilder::max_own_lifetime), which is 14 days by default.
     Own(Duration),
     /// Until the browser ends: the cookie has no `Max-Age`. Both timeouts hold all the same.
     Browser,

@@ -8,7 +8,7 @@
 //!            | nothing         after any other head
 //! ```
 
-use std::any::type_name;
+use crate::error::{MapError, MapFault};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
@@ -19,8 +19,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, forward_to_des
 
 /// A session of named values of any type, for those who would rather not declare a struct.
 ///
-/// ```ignore
-/// async fn page(session: Session<SessionMap>) -> Result<String, Error> {
+/// ```
+/// # use cookie_session::{MapError, Session, SessionMap, UpdateError};
+/// async fn page(session: Session<SessionMap>) -> Result<String, UpdateError> {
 ///     let views = session.try_update(|map| {
 ///         let views = map.get("views")?.unwrap_or(0_u64) + 1;
 ///         map.insert("views", &views)?;
@@ -73,7 +74,7 @@ impl SessionMap {
         let mut decoder = Decoder { rest: &value.0, levels: LEVELS };
         match V::deserialize(&mut decoder) {
             Ok(value) if decoder.rest.is_empty() => Ok(Some(value)),
-            Ok(_) => Err(MapError::new::<V>(key, Fault::Unreadable)),
+            Ok(_) => Err(MapError::new::<V>(key, MapFault::Unreadable)),
             Err(fault) => Err(MapError::new::<V>(key, fault)),
         }
     }
@@ -141,65 +142,15 @@ impl fmt::Debug for SessionMap {
     }
 }
 
-/// [`SessionMap::insert`] cannot store a value, or [`SessionMap::get`] cannot read it as that type.
-///
-/// The text names the key given to that call, the type and the reason, never a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapError {
-    key: String,
-    type_name: &'static str,
-    fault: Fault,
-}
+impl std::error::Error for MapFault {}
 
-impl MapError {
-    fn new<V: ?Sized>(key: impl Into<String>, fault: Fault) -> Self {
-        Self { key: key.into(), type_name: type_name::<V>(), fault }
-    }
-}
-
-impl fmt::Display for MapError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "session value {:?} as `{}`: {}", self.key, self.type_name, self.fault)
-    }
-}
-
-impl std::error::Error for MapError {}
-
-/// Why a value was refused. serde's own messages quote values and are dropped unformatted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    TooDeep,
-    MapKey,
-    SameKey,
-    Refused,
-    OtherType,
-    MissingField(&'static str),
-    Unreadable,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooDeep => "it nests too deep",
-            Self::MapKey => "a map key is not text, a char, an integer, a bool or a unit variant",
-            Self::SameKey => "two keys of a map have the same text",
-            Self::Refused => "its Serialize implementation failed",
-            Self::OtherType => "what is stored is of another type, or one that this type does not accept",
-            Self::MissingField(field) => return write!(f, "what is stored has no field `{field}`"),
-            Self::Unreadable => "what is stored was not written by this release",
-        })
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl ser::Error for Fault {
+impl ser::Error for MapFault {
     fn custom<M: fmt::Display>(_: M) -> Self {
         Self::Refused
     }
 }
 
-impl de::Error for Fault {
+impl de::Error for MapFault {
     fn custom<M: fmt::Display>(_: M) -> Self {
         Self::OtherType
     }
@@ -264,14 +215,14 @@ enum Head<'a> {
 /// number for ever.
 const LEVELS: u8 = 128;
 
-fn deeper(levels: u8) -> Result<u8, Fault> {
-    levels.checked_sub(1).ok_or(Fault::TooDeep)
+fn deeper(levels: u8) -> Result<u8, MapFault> {
+    levels.checked_sub(1).ok_or(MapFault::TooDeep)
 }
 
-type Encoding = Result<Vec<u8>, Fault>;
+type Encoding = Result<Vec<u8>, MapFault>;
 
 fn append<T: Serialize + ?Sized>(bytes: Vec<u8>, item: &T) -> Encoding {
-    postcard::to_extend(item, bytes).map_err(|_| Fault::Refused)
+    postcard::to_extend(item, bytes).map_err(|_| MapFault::Refused)
 }
 
 /// Encodes one value. Like the decoder it is human readable (serde's default): what serde buffers
@@ -283,15 +234,15 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn deeper(self) -> Result<Self, Fault> {
+    fn deeper(self) -> Result<Self, MapFault> {
         Ok(Self { levels: deeper(self.levels)? })
     }
 
-    fn list(self, variant: Option<&'static str>) -> Result<ListEncoder, Fault> {
+    fn list(self, variant: Option<&'static str>) -> Result<ListEncoder, MapFault> {
         Ok(ListEncoder { variant, items: self.deeper()?, len: 0, content: Vec::new() })
     }
 
-    fn map(self, variant: Option<&'static str>) -> Result<MapEncoder, Fault> {
+    fn map(self, variant: Option<&'static str>) -> Result<MapEncoder, MapFault> {
         Ok(MapEncoder { variant, values: self.deeper()?, key: None, entries: BTreeMap::new() })
     }
 }
@@ -314,7 +265,7 @@ macro_rules! widen {
 
 impl Serializer for Encoder {
     type Ok = Vec<u8>;
-    type Error = Fault;
+    type Error = MapFault;
     type SerializeSeq = ListEncoder;
     type SerializeTuple = ListEncoder;
     type SerializeTupleStruct = ListEncoder;
@@ -400,15 +351,15 @@ impl Serializer for Encoder {
         of_variant(variant, &value.serialize(self.deeper()?)?)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<ListEncoder, Fault> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<ListEncoder, MapFault> {
         self.list(None)
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<ListEncoder, Fault> {
+    fn serialize_tuple(self, _: usize) -> Result<ListEncoder, MapFault> {
         self.list(None)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<ListEncoder, Fault> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<ListEncoder, MapFault> {
         self.list(None)
     }
 
@@ -418,15 +369,15 @@ impl Serializer for Encoder {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<ListEncoder, Fault> {
+    ) -> Result<ListEncoder, MapFault> {
         self.deeper()?.list(Some(variant))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<MapEncoder, Fault> {
+    fn serialize_map(self, _: Option<usize>) -> Result<MapEncoder, MapFault> {
         self.map(None)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<MapEncoder, Fault> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<MapEncoder, MapFault> {
         self.map(None)
     }
 
@@ -436,7 +387,7 @@ impl Serializer for Encoder {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<MapEncoder, Fault> {
+    ) -> Result<MapEncoder, MapFault> {
         self.deeper()?.map(Some(variant))
     }
 }
@@ -449,7 +400,7 @@ struct ListEncoder {
 }
 
 impl ListEncoder {
-    fn push<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Fault> {
+    fn push<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), MapFault> {
         self.content.append(&mut item.serialize(self.items)?);
         self.len += 1;
         Ok(())
@@ -470,9 +421,9 @@ macro_rules! list {
     ($($trait:ident::$method:ident)*) => {
         $(impl ser::$trait for ListEncoder {
             type Ok = Vec<u8>;
-            type Error = Fault;
+            type Error = MapFault;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Fault> {
+            fn $method<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), MapFault> {
                 self.push(item)
             }
 
@@ -498,10 +449,10 @@ struct MapEncoder {
 }
 
 impl MapEncoder {
-    fn put<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), Fault> {
+    fn put<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), MapFault> {
         match self.entries.entry(key) {
             Entry::Vacant(entry) => entry.insert(value.serialize(self.values)?),
-            Entry::Occupied(_) => return Err(Fault::SameKey),
+            Entry::Occupied(_) => return Err(MapFault::SameKey),
         };
         Ok(())
     }
@@ -521,9 +472,9 @@ impl MapEncoder {
 
 impl ser::SerializeMap for MapEncoder {
     type Ok = Vec<u8>;
-    type Error = Fault;
+    type Error = MapFault;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Fault> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), MapFault> {
         let key = key.serialize(self.values)?;
         self.key = Some(match postcard::from_bytes(&key) {
             Ok(Head::Text(text)) => text.to_owned(),
@@ -531,13 +482,13 @@ impl ser::SerializeMap for MapEncoder {
             Ok(Head::Negative(number)) => number.to_string(),
             Ok(Head::True) => true.to_string(),
             Ok(Head::False) => false.to_string(),
-            _ => return Err(Fault::MapKey),
+            _ => return Err(MapFault::MapKey),
         });
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
-        let key = self.key.take().ok_or(Fault::Refused)?;
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), MapFault> {
+        let key = self.key.take().ok_or(MapFault::Refused)?;
         self.put(key, value)
     }
 
@@ -551,13 +502,13 @@ macro_rules! fields {
     ($($trait:ident)*) => {
         $(impl ser::$trait for MapEncoder {
             type Ok = Vec<u8>;
-            type Error = Fault;
+            type Error = MapFault;
 
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 name: &'static str,
                 value: &T,
-            ) -> Result<(), Fault> {
+            ) -> Result<(), MapFault> {
                 self.put(name.to_owned(), value)
             }
 
@@ -571,14 +522,14 @@ macro_rules! fields {
 fields! { SerializeStruct SerializeStructVariant }
 
 // serde's 128-bit methods are the last resort: narrower types and what serde buffers refuse them.
-fn visit_unsigned<'de, V: Visitor<'de>>(number: u128, visitor: V) -> Result<V::Value, Fault> {
+fn visit_unsigned<'de, V: Visitor<'de>>(number: u128, visitor: V) -> Result<V::Value, MapFault> {
     match number.try_into() {
         Ok(number) => visitor.visit_u64(number),
         Err(_) => visitor.visit_u128(number),
     }
 }
 
-fn visit_signed<'de, V: Visitor<'de>>(number: i128, visitor: V) -> Result<V::Value, Fault> {
+fn visit_signed<'de, V: Visitor<'de>>(number: i128, visitor: V) -> Result<V::Value, MapFault> {
     match number.try_into() {
         Ok(number) => visitor.visit_i64(number),
         Err(_) => visitor.visit_i128(number),
@@ -593,13 +544,13 @@ struct Decoder<'de> {
 }
 
 impl<'de> Decoder<'de> {
-    fn take<T: Deserialize<'de>>(&mut self) -> Result<T, Fault> {
-        let (item, rest) = postcard::take_from_bytes(self.rest).map_err(|_| Fault::Unreadable)?;
+    fn take<T: Deserialize<'de>>(&mut self) -> Result<T, MapFault> {
+        let (item, rest) = postcard::take_from_bytes(self.rest).map_err(|_| MapFault::Unreadable)?;
         self.rest = rest;
         Ok(item)
     }
 
-    fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn nested<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, MapFault>) -> Result<R, MapFault> {
         let levels = self.levels;
         self.levels = deeper(levels)?;
         let result = read(self);
@@ -612,20 +563,20 @@ impl<'de> Decoder<'de> {
     fn items<R>(
         &mut self,
         len: usize,
-        read: impl FnOnce(&mut Items<'_, 'de>) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+        read: impl FnOnce(&mut Items<'_, 'de>) -> Result<R, MapFault>,
+    ) -> Result<R, MapFault> {
         self.nested(|decoder| {
             let mut items = Items { decoder, left: len };
             let result = read(&mut items)?;
-            if items.left == 0 { Ok(result) } else { Err(Fault::OtherType) }
+            if items.left == 0 { Ok(result) } else { Err(MapFault::OtherType) }
         })
     }
 }
 
 impl<'de> Deserializer<'de> for &mut Decoder<'de> {
-    type Error = Fault;
+    type Error = MapFault;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, MapFault> {
         match self.take()? {
             Head::Null => visitor.visit_unit(),
             Head::False => visitor.visit_bool(false),
@@ -640,7 +591,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, MapFault> {
         let mut ahead = *self;
         if let Head::Null = ahead.take()? {
             *self = ahead;
@@ -653,7 +604,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, MapFault> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -662,11 +613,11 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, MapFault> {
         match self.take()? {
             Head::Text(variant) => visitor.visit_enum(BorrowedStrDeserializer::new(variant)),
             Head::Map(1) => self.nested(|decoder| visitor.visit_enum(decoder)),
-            _ => Err(Fault::OtherType),
+            _ => Err(MapFault::OtherType),
         }
     }
 
@@ -677,27 +628,27 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 }
 
 impl<'de> de::EnumAccess<'de> for &mut Decoder<'de> {
-    type Error = Fault;
+    type Error = MapFault;
     type Variant = Self;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Fault> {
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), MapFault> {
         let name = seed.deserialize(BorrowedStrDeserializer::new(self.take()?))?;
         Ok((name, self))
     }
 }
 
 impl<'de> de::VariantAccess<'de> for &mut Decoder<'de> {
-    type Error = Fault;
+    type Error = MapFault;
 
-    fn unit_variant(self) -> Result<(), Fault> {
+    fn unit_variant(self) -> Result<(), MapFault> {
         Deserialize::deserialize(self)
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Fault> {
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, MapFault> {
         seed.deserialize(self)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Fault> {
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, MapFault> {
         self.deserialize_any(visitor)
     }
 
@@ -705,7 +656,7 @@ impl<'de> de::VariantAccess<'de> for &mut Decoder<'de> {
         self,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, MapFault> {
         self.deserialize_any(visitor)
     }
 }
@@ -724,9 +675,9 @@ impl Items<'_, '_> {
 }
 
 impl<'de> de::SeqAccess<'de> for &mut Items<'_, 'de> {
-    type Error = Fault;
+    type Error = MapFault;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, MapFault> {
         if !self.next() {
             return Ok(None);
         }
@@ -735,9 +686,9 @@ impl<'de> de::SeqAccess<'de> for &mut Items<'_, 'de> {
 }
 
 impl<'de> de::MapAccess<'de> for &mut Items<'_, 'de> {
-    type Error = Fault;
+    type Error = MapFault;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, MapFault> {
         if !self.next() {
             return Ok(None);
         }
@@ -745,7 +696,7 @@ impl<'de> de::MapAccess<'de> for &mut Items<'_, 'de> {
         seed.deserialize(Key { text, levels: self.decoder.levels }).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, MapFault> {
         seed.deserialize(&mut *self.decoder)
     }
 }
@@ -759,32 +710,32 @@ struct Key<'de> {
 /// Deserializer methods for the integers, which differ in their name alone.
 macro_rules! integer_keys {
     ($($method:ident)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, MapFault> {
             match self.text.parse() {
                 Ok(number) => visit_unsigned(number, visitor),
-                Err(_) => visit_signed(self.text.parse().map_err(|_| Fault::OtherType)?, visitor),
+                Err(_) => visit_signed(self.text.parse().map_err(|_| MapFault::OtherType)?, visitor),
             }
         })*
     };
 }
 
 impl<'de> Deserializer<'de> for Key<'de> {
-    type Error = Fault;
+    type Error = MapFault;
 
     integer_keys! {
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, MapFault> {
         visitor.visit_borrowed_str(self.text)
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_bool(self.text.parse().map_err(|_| Fault::OtherType)?)
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, MapFault> {
+        visitor.visit_bool(self.text.parse().map_err(|_| MapFault::OtherType)?)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, MapFault> {
         let levels = deeper(self.levels)?;
         visitor.visit_some(Self { levels, ..self })
     }
@@ -793,7 +744,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, MapFault> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -802,7 +753,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, MapFault> {
         visitor.visit_enum(BorrowedStrDeserializer::new(self.text))
     }
 
@@ -878,7 +829,7 @@ mod tests {
         map_of(value).get("k").map(Option::unwrap)
     }
 
-    fn fault<V: DeserializeOwned>(map: &SessionMap) -> Fault {
+    fn fault<V: DeserializeOwned>(map: &SessionMap) -> MapFault {
         map.get::<V>("k").map(drop).unwrap_err().fault
     }
 
@@ -913,7 +864,7 @@ mod tests {
         same(BTreeMap::from([(IP, 1)]));
         same(BTreeMap::from([(Some(Unit), 1)]));
         let large = map_of(&json!({"256": 1}));
-        assert_eq!(fault::<BTreeMap<u8, u8>>(&large), Fault::OtherType);
+        assert_eq!(fault::<BTreeMap<u8, u8>>(&large), MapFault::OtherType);
     }
 
     #[test]
@@ -933,11 +884,11 @@ mod tests {
         let content = BTreeMap::from([(New(Unit.into()), 0)]);
         let mut map = map_of("kept");
         for (result, fault) in [
-            (map.insert("k", &tuple), Fault::MapKey),
-            (map.insert("k", &none), Fault::MapKey),
-            (map.insert("k", &content), Fault::MapKey),
-            (map.insert("k", &[Bad(false)]), Fault::SameKey),
-            (map.insert("k", &Some(Bad(true))), Fault::Refused),
+            (map.insert("k", &tuple), MapFault::MapKey),
+            (map.insert("k", &none), MapFault::MapKey),
+            (map.insert("k", &content), MapFault::MapKey),
+            (map.insert("k", &[Bad(false)]), MapFault::SameKey),
+            (map.insert("k", &Some(Bad(true))), MapFault::Refused),
         ] {
             assert_eq!(result.unwrap_err().fault, fault);
         }
@@ -949,9 +900,9 @@ mod tests {
         assert_eq!((read(&1_u8), read(&1_u8)), (Ok(1_i64), Ok(1.0)));
         assert_eq!(read(&255_i128), Ok(255_u8));
         assert_eq!(map_of(&7_i8), map_of(&7_u128));
-        assert_eq!(fault::<u8>(&map_of(&256)), Fault::OtherType);
-        assert_eq!(fault::<u64>(&map_of(&-1)), Fault::OtherType);
-        assert_eq!(fault::<u64>(&map_of(&1.0)), Fault::OtherType);
+        assert_eq!(fault::<u8>(&map_of(&256)), MapFault::OtherType);
+        assert_eq!(fault::<u64>(&map_of(&-1)), MapFault::OtherType);
+        assert_eq!(fault::<u64>(&map_of(&1.0)), MapFault::OtherType);
     }
 
     #[test]
@@ -966,7 +917,7 @@ mod tests {
             read::<((String,), u8)>(&(("hunter2", 1), 2)).unwrap_err(),
             read::<Flat>(&BTreeMap::from([("kind", "hunter2")])).unwrap_err(),
         ];
-        assert_eq!(errors[4].fault, Fault::OtherType);
+        assert_eq!(errors[4].fault, MapFault::OtherType);
         let texts = errors.each_ref().map(MapError::to_string);
         assert!(texts[0].starts_with("session value \"k\" as `u64`: "));
         assert!(!format!("{map:?} {errors:?} {texts:?}").contains("hunter2"));
@@ -982,7 +933,7 @@ mod tests {
         }
         let later = Later { added: 0, b: 1 };
         assert_eq!(read(&json!({"b": 1, "gone": [2]})), Ok(later));
-        assert_eq!(fault::<Later>(&map_of(&json!({}))), Fault::MissingField("b"));
+        assert_eq!(fault::<Later>(&map_of(&json!({}))), MapFault::MissingField("b"));
     }
 
     #[test]
@@ -996,15 +947,15 @@ mod tests {
             for result in
                 [map.insert("k", &lists(129)), map.insert("k", &enums(129)), map.insert("k", &somes(129))]
             {
-                assert_eq!(result.unwrap_err().fault, Fault::TooDeep);
+                assert_eq!(result.unwrap_err().fault, MapFault::TooDeep);
             }
             let lists = sealed([[8, 1]; 1500].concat());
-            assert_eq!(fault::<IgnoredAny>(&lists), Fault::TooDeep);
+            assert_eq!(fault::<IgnoredAny>(&lists), MapFault::TooDeep);
             let enums = sealed([*b"\x09\x01\x03New"; 500].concat());
-            assert_eq!(fault::<Plain>(&enums), Fault::TooDeep);
-            assert_eq!(fault::<Endless>(&map_of(&5)), Fault::TooDeep);
+            assert_eq!(fault::<Plain>(&enums), MapFault::TooDeep);
+            assert_eq!(fault::<Endless>(&map_of(&5)), MapFault::TooDeep);
             let keys = map_of(&json!({"x": 1}));
-            assert_eq!(fault::<BTreeMap<Endless, u8>>(&keys), Fault::TooDeep);
+            assert_eq!(fault::<BTreeMap<Endless, u8>>(&keys), MapFault::TooDeep);
         };
         let thread = std::thread::Builder::new().stack_size(512 * 1024);
         thread.spawn(check).unwrap().join().unwrap();
@@ -1034,9 +985,9 @@ mod tests {
                 bytes[at] ^= 1 << bit;
                 let _ = sealed(bytes).get::<serde_json::Value>("k");
             }
-            assert_eq!(fault::<IgnoredAny>(&sealed(good[..at].to_vec())), Fault::Unreadable);
+            assert_eq!(fault::<IgnoredAny>(&sealed(good[..at].to_vec())), MapFault::Unreadable);
         }
-        assert_eq!(fault::<u8>(&sealed(vec![3, 1, 0])), Fault::Unreadable);
+        assert_eq!(fault::<u8>(&sealed(vec![3, 1, 0])), MapFault::Unreadable);
     }
 
     #[test]

@@ -832,6 +832,9 @@ impl<T> Session<T> {
         let departure = cleared.then(|| codec.depart(&keys, &evidence, now));
         let sent_marker = departure.as_ref().and_then(|departure| departure.marker);
 
+        if server_error && outgoing.as_ref().is_some_and(|outgoing| outgoing.writes) {
+            event!(DEBUG, "session_write_dropped", "a 5xx response does not send the session's change");
+        }
         let session = outgoing.filter(|_| !server_error).and_then(|outgoing| {
             let writes = outgoing.writes;
             if !writes && (cleared || shared || !self.is_due(&outgoing, noted, now)) {

@@ -69,9 +69,18 @@ where
     builder.build().expect_err("a fault")
 }
 
-/// The variant's name, as `Debug` has it.
+/// The variant's name.
 fn variant(error: &ConfigError) -> String {
-    format!("{error:?}").chars().take_while(|c| c.is_ascii_alphanumeric()).collect()
+    macro_rules! name {
+        ($($variant:ident)*) => {
+            match error {
+                $(ConfigError::$variant { .. } => stringify!($variant),)*
+                other => panic!("a variant without a name here: {other}"),
+            }
+        };
+    }
+    let name = name!(Key NoPrimaryKey InvalidName HostPrefixWithDomain HostPrefixWithPath InsecurePrefix InsecureSameSiteNone InsecurePartitioned InvalidDomain InvalidPath PathWithoutSlash AttributeTooLong LifetimeTooShort LifetimeTooLong IdleOverAbsolute ReissueOverHalfIdle MaxSetCookieTooLarge NoRoom MigrationNotOlder MigrationTwice WriteAsWithoutMigration WriteAsOtherShape WriteAsTwice TypeNotStorable DefaultNotStorable DoesNotComeBack FormerlyTwice UnknownField WrongValue BothGiven Several);
+    name.to_owned()
 }
 
 /// All that a layer can be seen to do with its settings.
