@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             eprintln!("  export SESSION_KEY=\"$(openssl rand -base64 32)\"");
             KeyRing::new(Key::generate()?, [])?
         }
-        keys => keys.map_err(|error| error.to_string())?,
+        keys => keys?,
     };
     let sessions = SessionLayer::<Visits>::builder(keys).build()?;
     let app = Router::new().route("/", get(count)).route("/clear", post(clear)).layer(sessions);

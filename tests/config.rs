@@ -3,8 +3,8 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use config::{Config, Environment, File, FileFormat};
 use cookie_session::{
-    ConfigError, Identity, Key, KeyError, KeyRing, Lifetime, Mode, NotEncodable, SameSite, Session,
-    SessionBuilder, SessionConfig, SessionLayer, UpdateError, Weakness,
+    ConfigError, Identity, Key, KeyError, KeyRing, KeyRingHandle, Lifetime, Mode, NotEncodable, SameSite,
+    Session, SessionBuilder, SessionConfig, SessionLayer, UpdateError, Weakness,
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response,
@@ -677,6 +677,31 @@ mod keys {
 
     fn at(place: &str, error: KeyError) -> (String, KeyError) {
         (place.to_owned(), error)
+    }
+
+    #[test]
+    fn a_configuration_without_keys_takes_those_of_the_code() {
+        let ring = || KeyRing::new(key(ONE), [key(TWO)]).unwrap();
+        let without = || json(json!({ "context": "shop" }));
+        let handle = KeyRingHandle::new(ring());
+        for builder in [without().keys(ring()), without().keys(handle.clone())] {
+            let layer = builder.build().unwrap();
+            let cookie = layer.codec().seal(&String::new(), None, None, UNIX_EPOCH).unwrap();
+            let request = HeaderMap::from_iter([(COOKIE, cookie.request_header())]);
+            assert_eq!(layer.codec().open(&request, UNIX_EPOCH).meta().unwrap().key_id(), key(ONE).id());
+        }
+        assert_eq!(fault(without()), ConfigError::NoPrimaryKey);
+    }
+
+    #[test]
+    fn keys_of_both_the_configuration_and_the_code_are_refused() {
+        let ring = || KeyRing::new(key(ONE), []).unwrap();
+        let with = json(json!({ "keys": { "primary": TWO } }));
+        assert_eq!(variant(&fault(with.keys(ring()))), "BothGiven");
+        let bad = json(json!({ "keys": { "primary": "short" } }));
+        assert_eq!(variant(&fault(bad.keys(ring()))), "Several");
+        let code = SessionLayer::<String>::builder(ring());
+        assert_eq!(variant(&fault(code.keys(ring()))), "BothGiven");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "tracing")]
 
-use cookie_session::{Key, KeyRing, Session, SessionLayer};
+use cookie_session::{Key, KeyRing, KeyRingHandle, Session, SessionLayer};
 use http::{
     HeaderValue, Request, Response, StatusCode,
     header::{CACHE_CONTROL, COOKIE},
@@ -125,6 +125,40 @@ fn what_an_operator_should_hear_of_is_a_warning_or_an_error() {
     });
     let names: Vec<_> = seen.iter().map(|(level, name, _)| (*level, name.as_str())).collect();
     assert_eq!(names, [(Level::WARN, "session_cache_overruled"), (Level::ERROR, "session_clear_too_late")]);
+}
+
+#[test]
+fn a_write_that_a_5xx_response_does_not_send_is_a_debug_event() {
+    let layer = layer();
+    let seen = events(|| {
+        respond(&layer, "", |session| {
+            session.set(8).expect("it fits");
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            response
+        });
+    });
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!((seen[0].0, seen[0].1.as_str()), (Level::DEBUG, "session_write_dropped"));
+}
+
+#[test]
+fn two_types_that_write_one_cookie_are_an_error() {
+    let keys = KeyRingHandle::new(KeyRing::new(Key::generate().expect("randomness"), []).expect("one key"));
+    let numbers = SessionLayer::<u32>::builder(keys.clone()).build().expect("good settings");
+    let texts = SessionLayer::<String>::builder(keys).build().expect("good settings");
+    let mut service = texts.layer(numbers.layer(service_fn(|request: Request<()>| {
+        let parts = request.into_parts().0;
+        Session::<u32>::from_parts(&parts).expect("its layer").set(7).expect("it fits");
+        Session::<String>::from_parts(&parts).expect("its layer").set("x".to_owned()).expect("it fits");
+        std::future::ready(Ok::<_, Infallible>(Response::new(())))
+    })));
+    let seen = events(|| {
+        let response = pin!(service.call(Request::new(()))).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(response, Poll::Ready(Ok(_))));
+    });
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!((seen[0].0, seen[0].1.as_str()), (Level::ERROR, "session_name_shared"));
 }
 
 #[test]

@@ -653,8 +653,9 @@ mod environment {
             said.contains(VAR) && said.contains(&format!("{VAR}_FILE")) && said.contains(WAY_OUT),
             "{said}"
         );
-        // A fallback does not stand in for it.
-        message(&[("_FALLBACKS", TWO.into())], missing());
+        message(&[("_FALLBACKS", " ".into())], missing());
+        // A fallback does not stand in for it, and is no sign that nothing was meant to be set.
+        message(&[("_FALLBACKS", TWO.into())], KeyError::FallbacksAlone { var: VAR.to_owned() });
     }
 
     #[test]
