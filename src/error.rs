@@ -712,7 +712,7 @@ impl Error for NotEncodable {}
 pub struct MapError {
     key: String,
     type_name: &'static str,
-    fault: MapFault,
+    pub(crate) fault: MapFault,
 }
 
 impl MapError {
