@@ -96,7 +96,8 @@ pub(crate) enum Unsupported {
 }
 
 /// Traces `T`. Deterministic if `T` is. A panic in `T`'s own code goes through to the caller.
-/// `seen` gets each value that came of it, one with each variant, option and sequence in it.
+/// `seen` gets each value that came of it: one with each variant, and with each option, sequence and
+/// number both filled and empty.
 pub(crate) fn shape_of<T: DeserializeOwned>(seen: impl FnMut(T)) -> Result<Shape, Unsupported> {
     let encoding = encoding_of::<T>(seen)?;
     let digest = Sha256::new().chain_update("cookie-session shape v1").chain_update(encoding).finalize();
@@ -108,13 +109,15 @@ fn encoding_of<T: DeserializeOwned>(mut seen: impl FnMut(T)) -> Result<Vec<u8>, 
     let mut trace = Trace::default();
     trace.nodes.push(Node::default());
     let root = Slot { node: ROOT, replay: false };
-    trace.explore(|trace| {
+    let mut run = |trace: &mut Trace| {
         if let Ok(value) = trace.fill(root, type_name::<T>(), |tracer| T::deserialize(tracer)) {
             seen(value);
         }
-    })?;
+    };
+    trace.explore(&mut run)?;
     let mut encoding = Vec::new();
     trace.encode(ROOT, &mut encoding);
+    trace.vary(&mut run);
     Ok(encoding)
 }
 
@@ -318,6 +321,41 @@ impl Trace {
             }
         }
         Ok(())
+    }
+
+    /// For `seen` alone, when the shape stands: one more run for each option, sequence, map and leaf, in
+    /// which it is empty or has its second candidate (zero, for an integer). What a type leaves out when
+    /// it writes is mostly that.
+    fn vary(&mut self, mut run: impl FnMut(&mut Trace)) {
+        let mut variations = Vec::new();
+        let mut todo = vec![(ROOT, BTreeMap::new())];
+        while let Some((id, held)) = todo.pop().filter(|_| variations.len() < RUNS) {
+            let node = self.node(id);
+            for (index, &child) in node.children.iter().enumerate() {
+                let mut held = held.clone();
+                match node.kind {
+                    Some(Kind::Enum(_)) => drop(held.insert(id, index)),
+                    Some(kind) if kind.can_be_empty() => drop(held.insert(id, 0)),
+                    _ => {}
+                }
+                todo.push((child, held));
+            }
+            let varies = |kind: Kind| kind.can_be_empty() || matches!(kind, Kind::Leaf(_, 2..));
+            if node.passed && node.kind.is_some_and(varies) {
+                variations.push((id, held));
+            }
+        }
+        for (id, held) in variations {
+            if self.exhausted() {
+                break;
+            }
+            self.search =
+                Some(Search { target: id, held, trying: Some((id, 1)), tries: Vec::new().into_iter() });
+            (self.failing, self.failure) = (false, None);
+            self.asked.clear();
+            self.trail.clear();
+            run(self);
+        }
     }
 
     /// True if there is another try to make.

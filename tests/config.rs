@@ -1031,7 +1031,7 @@ mod faults {
                 &["Untagged", "plain structs and enums, or SessionMap"],
             ),
             case(fault(of::<Skips>()), "DoesNotComeBack", &["Skips", "skip_serializing_if"]),
-            case(fault(of::<SkipsDefault>()), "DefaultNotStorable", &["default", "skip_serializing_if"]),
+            case(fault(of::<SkipsDefault>()), "DoesNotComeBack", &["SkipsDefault", "skip_serializing_if"]),
             case(fault(of::<Unserializable>()), "DefaultNotStorable", &["default", "Serialize fails"]),
         ]
     }

@@ -143,7 +143,32 @@ fn types_that_do_not_come_back_are_refused_by_build() {
         user: Option<u64>,
         cart: Vec<u32>,
     }
+    #[derive(Default, Serialize, Deserialize)]
+    struct Cart {
+        items: Vec<Item>,
+    }
+    #[derive(Default, Serialize, Deserialize)]
+    struct Item {
+        id: u32,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        quantity: u8,
+        price: u8,
+    }
+    fn is_zero(number: &u8) -> bool {
+        *number == 0
+    }
+    #[derive(Default, Serialize, Deserialize)]
+    enum Login {
+        #[default]
+        Anonymous,
+        User {
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            roles: Vec<u8>,
+            admin: bool,
+        },
+    }
     let _ = [Role::User, Role::Admin];
+    let _ = Login::User { roles: Vec::new(), admin: true };
     let refused = |error: Result<(), ConfigError>, named: &str| match error {
         Err(ConfigError::DoesNotComeBack { type_name }) => assert!(type_name.ends_with(named), "{type_name}"),
         Err(ConfigError::DefaultNotStorable { .. }) => {}
@@ -156,6 +181,9 @@ fn types_that_do_not_come_back_are_refused_by_build() {
         "Option<rules::where_rules_meet::types_that_do_not_come_back_are_refused_by_build::Role>",
     );
     refused(builder::<Sparse>(&clock).build().map(drop), "Sparse");
+    refused(builder::<Cart>(&clock).build().map(drop), "Cart");
+    refused(builder::<Login>(&clock).build().map(drop), "Login");
+    refused(builder::<Vec<Option<Login>>>(&clock).build().map(drop), "Login>>");
 }
 
 #[test]
