@@ -11,12 +11,15 @@ use http::{
 };
 
 /// Headers for caches in front of the origin (RFC 9213, its products' own forms, its predecessor).
-const SURROGATES: [HeaderName; 4] = [
+const SURROGATES: [HeaderName; 6] = [
     HeaderName::from_static("cdn-cache-control"),
     HeaderName::from_static("cloudflare-cdn-cache-control"),
+    HeaderName::from_static("netlify-cdn-cache-control"),
     HeaderName::from_static("vercel-cdn-cache-control"),
-    HeaderName::from_static("surrogate-control"),
+    HeaderName::from_static("akamai-cache-control"),
+    SURROGATE_CONTROL,
 ];
+const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
 /// Whether the handler has asked for shared caching in so many words.
 pub(crate) fn is_shared(headers: &HeaderMap) -> bool {
@@ -25,13 +28,16 @@ pub(crate) fn is_shared(headers: &HeaderMap) -> bool {
         || headers.get_all(CACHE_CONTROL).iter().any(|value| directives(value.as_bytes()).any(named))
 }
 
-/// Whether a header for such caches has them store the response; many say that they must not.
+/// Whether a header for such caches lets them store the response. One of RFC 9213 takes the place of all
+/// that `Cache-Control` says (section 2.1), so whatever stands there does, but for `no-store` and a bare
+/// `private`; `Surrogate-Control` speaks of storing only by `max-age`.
 fn surrogate_stores(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let says = |names: &[&[u8]]| {
-        let said = |directive: &[u8]| names.iter().any(|name| is(directive, name));
-        headers.get_all(name).iter().any(|value| directives(value.as_bytes()).any(said))
+    let any = |says: fn(&[u8]) -> bool| {
+        headers.get_all(name).iter().any(|value| directives(value.as_bytes()).any(says))
     };
-    says(&[b"max-age", b"s-maxage", b"public"]) && !says(&[b"no-store", b"private"])
+    let stores = |directive: &[u8]| is(directive, b"max-age");
+    let forbids = |directive: &[u8]| is(directive, b"no-store") || directive.eq_ignore_ascii_case(b"private");
+    !any(forbids) && if *name == SURROGATE_CONTROL { any(stores) } else { any(|_| true) }
 }
 
 /// Adds `Cookie` to `Vary`, unless it is there or all requests differ (`*`). `false`: it could not.
@@ -50,8 +56,7 @@ pub(crate) fn make_private(headers: &mut HeaderMap) -> bool {
         return true;
     }
     // Behind a quote that is not closed nobody would see it.
-    let open = |value: &HeaderValue| memchr::memchr_iter(b'"', value.as_bytes()).count() % 2 == 1;
-    if headers.get_all(CACHE_CONTROL).iter().any(open) {
+    if headers.get_all(CACHE_CONTROL).iter().any(|value| ends_quoted(value.as_bytes())) {
         headers.remove(CACHE_CONTROL);
     }
     append(headers, CACHE_CONTROL, "private")
@@ -107,22 +112,38 @@ fn is(directive: &[u8], name: &[u8]) -> bool {
     directive.get(..end).is_some_and(|found| found.trim_ascii().eq_ignore_ascii_case(name))
 }
 
+/// Follows quoted strings (RFC 9110 section 5.6.4) byte by byte: whether the next one stands in one.
+#[derive(Default)]
+struct Quotes {
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    fn pass(&mut self, c: u8) -> bool {
+        match c {
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.quoted => self.escaped = true,
+            b'"' => self.quoted = !self.quoted,
+            _ => {}
+        }
+        self.quoted
+    }
+}
+
+/// Whether a quoted string is not closed.
+fn ends_quoted(value: &[u8]) -> bool {
+    let mut quotes = Quotes::default();
+    value.iter().fold(false, |_, &c| quotes.pass(c))
+}
+
 /// The members of a list header; a comma inside a quoted string separates nothing.
 fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
         let text = rest?;
-        let (mut quoted, mut escaped) = (false, false);
-        let end = text.iter().position(|&c| {
-            match c {
-                _ if escaped => escaped = false,
-                b'\\' if quoted => escaped = true,
-                b'"' => quoted = !quoted,
-                b',' => return !quoted,
-                _ => {}
-            }
-            false
-        });
+        let mut quotes = Quotes::default();
+        let end = text.iter().position(|&c| !quotes.pass(c) && c == b',');
         rest = end.and_then(|end| text.get(end + 1..));
         Some(text.get(..end.unwrap_or(text.len())).unwrap_or_default().trim_ascii())
     })

@@ -811,7 +811,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         let now = lifetime::from_system(now);
         let old_form = self.writes_old_form(previous.map(SessionMeta::schema));
         let encoded = self.encode(value, old_form, 0).map_err(UpdateError::NotEncodable)?;
-        if cfg!(debug_assertions) && !self.comes_back(&encoded) {
+        if !self.comes_back(&encoded) {
             return Err(UpdateError::NotEncodable(NotEncodable::RoundTrip));
         }
         let payload = encoded.out.unwrap_or(encoded.own);

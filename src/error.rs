@@ -451,7 +451,7 @@ impl fmt::Display for ConfigError {
             E::DoesNotComeBack { type_name } => write!(
                 f,
                 "{type_name} cannot be in a session: some value of it does not come back as it was written, as with \
-                 skip_serializing_if and skipped enum variants"
+                 skip_serializing_if, skipped enum variants, or a Serialize that depends on the time"
             ),
             E::DefaultNotStorable { error } => {
                 write!(f, "the session type's default value cannot be stored: {error}")
@@ -514,7 +514,14 @@ fn might_be_a_key(value: &str) -> bool {
 
 /// A name that an error may show, such as that of a variable.
 pub(crate) fn showable(name: &str) -> String {
-    if might_be_a_key(name) { "(a name that might be a key)".to_owned() } else { name.to_owned() }
+    // Variables are in capitals, with digits now and then; no key is, but with a chance of 2^-32.
+    let lower = name.chars().any(|c| c.is_ascii_lowercase());
+    let hexadecimal = name.chars().all(|c| c.is_ascii_hexdigit());
+    if (lower || hexadecimal) && might_be_a_key(name) {
+        "(a name that might be a key)".to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 impl fmt::Display for Shown {
@@ -684,8 +691,8 @@ impl Error for TooLarge {}
 pub enum NotEncodable {
     /// The type's `Serialize` failed, or asked for what the format does not have (`flatten` does).
     Serialize,
-    /// What was encoded does not decode, or not to the same (checked in debug builds):
-    /// `skip_serializing_if` and skipped enum variants do that.
+    /// What was encoded does not decode, or encodes to other bytes then: `skip_serializing_if` and skipped
+    /// enum variants do that, and a `Serialize` that depends on the time.
     RoundTrip,
 }
 
@@ -694,7 +701,8 @@ impl fmt::Display for NotEncodable {
         f.write_str(match self {
             NotEncodable::Serialize => "its Serialize fails, or uses what the format does not have (flatten does)",
             NotEncodable::RoundTrip => {
-                "it does not come back as it was written (skip_serializing_if and skipped enum variants do that)"
+                "it does not come back as it was written (skip_serializing_if and skipped enum variants do that, or a \
+                 Serialize that depends on the time)"
             }
         })
     }

@@ -123,8 +123,8 @@
 //! [writes the old one](SessionBuilder::write_as), then one that writes the new. A change under the same
 //! number is noticed by the type's [`Shape`] and refused, never misread; pin
 //! [`layer.shape()`](SessionLayer::shape) in a test. Types that do not come back as they were written
-//! (`skip_serializing_if`, skipped enum variants, `flatten`, tags other than serde's default) are refused by
-//! `build()`.
+//! (`skip_serializing_if`, skipped enum variants, `flatten`, tags other than serde's default) are refused: by
+//! `build()` where the values that it makes up show it, else by the `update` whose value would be lost.
 //!
 //! # Limits
 //!

@@ -586,8 +586,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
             drop(state);
             return match copy.and_then(|copy| self.0.shared.codec.decode_own(&copy)) {
                 Some(value) => (value, version),
-                // It does not come back, which debug builds refuse to store. A number that no state
-                // has: what was made up here is not put in the session's place.
+                // A default that does not encode. A number that no state has: what was made up here is
+                // not put in the session's place.
                 None => (T::default(), u64::MAX),
             };
         }
@@ -710,7 +710,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
     fn store(self, value: T) -> Result<(), UpdateError> {
         let codec = &self.session.0.shared.codec;
         let encoded = codec.encode(&value, self.old_form, self.hint).map_err(UpdateError::NotEncodable)?;
-        if cfg!(debug_assertions) && !codec.comes_back(&encoded) {
+        // In release builds too: what does not come back would be lost, or misread, at the next request.
+        if !codec.comes_back(&encoded) {
             return Err(UpdateError::NotEncodable(NotEncodable::RoundTrip));
         }
         let Encoded { own, out } = encoded;
@@ -845,10 +846,13 @@ impl<T> Session<T> {
             Some(cookie)
         });
         let written = session.is_some() && commit.effect == Effect::Write;
+        // The session's own cookie first: it must get in, should the response have room for few.
+        let own = match session {
+            None if cleared && evidence.ours > 0 => Some(codec.session.removal()),
+            session => session,
+        };
+        commit.cookies.extend(own.map(|cookie| (cookie, &codec.session)));
         if let Some(departure) = departure {
-            if session.is_none() && evidence.ours > 0 {
-                commit.cookies.push((codec.session.removal(), &codec.session));
-            }
             if departure.no_randomness {
                 self.no_randomness();
             }
@@ -856,7 +860,6 @@ impl<T> Session<T> {
         } else if written && evidence.ours + evidence.former > 1 {
             commit.cookies.extend(codec.former_removals());
         }
-        commit.cookies.extend(session.map(|cookie| (cookie, &codec.session)));
         if !commit.cookies.is_empty() && commit.effect == Effect::Read {
             commit.effect = Effect::Write;
         }

@@ -263,3 +263,76 @@ fn a_new_session_of_a_type_with_another_name_is_another_session() {
     assert!(open(&staff, &cookie, clock.now()).value().is_none());
     assert!(open(&staff, &moved, clock.now()).value().is_none());
 }
+
+#[test]
+fn a_cookie_goes_out_beside_no_header_that_lets_a_surrogate_store_it() {
+    let layer = layer::<Shop>(&Clock::new());
+    let write = |headers: &[(&'static str, &'static str)]| {
+        respond(&layer, request(""), |session| {
+            session.update(|shop| shop.user = Some(1)).expect("it fits");
+            let mut response = Response::new(());
+            for (name, value) in headers {
+                response.headers_mut().append(*name, HeaderValue::from_static(value));
+            }
+            response
+        })
+    };
+    for (name, value) in [
+        ("cdn-cache-control", "stale-while-revalidate=600"),
+        ("cdn-cache-control", "max-age=600, private=\"x-foo\""),
+        ("netlify-cdn-cache-control", "max-age=600"),
+        ("akamai-cache-control", "public, max-age=600"),
+        ("surrogate-control", "max-age=600"),
+    ] {
+        let response = write(&[(name, value)]);
+        assert!(!response.headers().contains_key(name), "{name}: {value}");
+        assert_eq!(response.headers()[CACHE_CONTROL], "private");
+    }
+    let response = write(&[("cache-control", "no-cache, ext=\"a\\\"b\"")]);
+    assert_eq!(response.headers()[CACHE_CONTROL], "no-cache, ext=\"a\\\"b\", private");
+}
+
+#[test]
+fn a_variable_with_a_digit_in_its_name_is_named() {
+    let missing = KeyRing::from_env("CUSTOMER_PORTAL_V2_SESSION_KEY").expect_err("it is not set");
+    assert!(missing.to_string().contains("CUSTOMER_PORTAL_V2_SESSION_KEY_FILE"), "{missing}");
+    let key = "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff5";
+    for key in [key.to_owned(), key.to_uppercase()] {
+        let slip = KeyRing::from_env(&key).expect_err("it is not set");
+        assert!(!slip.to_string().contains(&key[..12]), "{slip}");
+    }
+}
+
+#[test]
+fn a_value_that_build_did_not_try_is_refused_by_the_update_that_would_lose_it() {
+    #[derive(Clone, PartialEq, Serialize, Deserialize)]
+    struct Prefs {
+        lang: String,
+    }
+    impl Default for Prefs {
+        fn default() -> Self {
+            Prefs { lang: "en".to_owned() }
+        }
+    }
+    #[derive(Default, Serialize, Deserialize)]
+    struct Account {
+        id: u8,
+        #[serde(default, skip_serializing_if = "is_default")]
+        prefs: Prefs,
+        visits: u8,
+        note: Option<u8>,
+    }
+    fn is_default(prefs: &Prefs) -> bool {
+        *prefs == Prefs::default()
+    }
+    #[derive(Default, Serialize, Deserialize)]
+    struct Login {
+        account: Option<Account>,
+    }
+    let layer = layer::<Login>(&Clock::new());
+    let ((), response) = visit(&layer, "", |session| {
+        let lost = session.update(|login| login.account = Some(Account { visits: 1, ..Account::default() }));
+        assert!(matches!(lost, Err(UpdateError::NotEncodable(_))), "{lost:?}");
+    });
+    assert!(names(&response).is_empty());
+}
