@@ -162,8 +162,8 @@ impl de::Error for MapFault {
 
 /// A value in its encoded form, which [`SessionMap::get`] alone decodes. So the map's type does not
 /// contain itself, and opening, cloning, comparing and dropping a map do not recurse, whatever it
-/// holds. (To open a tree took 1.0 to 1.4 kB of stack a level in a debug build, and a cookie has
-/// room for 1,500 levels.)
+/// holds. (A tree of values would take
+/// stack for each level of it, and a cookie has room for many.)
 #[derive(Clone, PartialEq, Eq)]
 struct Encoded(Vec<u8>);
 
