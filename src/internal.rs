@@ -1,6 +1,15 @@
 //! For this crate's own tests and fuzz targets. Nothing here is part of the public interface.
 
-use crate::seal::{NONCE, Xaes256Gcm};
+use crate::{
+    codec::SessionCodec,
+    cookie,
+    error::RejectedKind,
+    frame::{self, FrameError, Suite},
+    seal::{NONCE, SealKey, Xaes256Gcm},
+    shape::{self, Shape},
+};
+use http::HeaderValue;
+use serde::de::DeserializeOwned;
 
 /// XAES-256-GCM: ciphertext and tag.
 ///
@@ -21,4 +30,67 @@ pub fn xaes_open(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], sealed: &[u8])
     let mut plaintext = ciphertext.to_vec();
     Xaes256Gcm::new(key).open(nonce, aad, &mut plaintext, tag).ok()?;
     Some(plaintext)
+}
+
+/// HMAC-SHA-256 as suite 0x02 computes it.
+pub fn hmac_seal(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let mut frame = [&[0; frame::HEADER], message].concat();
+    let sealed = SealKey::new(Suite::HmacSha256, key).seal([0; 4], &[0; NONCE], &mut frame, 0);
+    debug_assert!(sealed.is_some());
+    frame.last_chunk().copied().unwrap_or([0; 32])
+}
+
+/// Whether suite 0x02 takes this for the message's MAC.
+pub fn hmac_open(key: &[u8; 32], message: &[u8], mac: &[u8]) -> bool {
+    let mut frame = [&[0; frame::HEADER], message, mac].concat();
+    mac.len() == Suite::HmacSha256.behind() && SealKey::new(Suite::HmacSha256, key).open(&mut frame).is_ok()
+}
+
+/// A cookie's value as suite, key id and body.
+pub fn frame_parse(value: &[u8]) -> Result<(u8, [u8; 4], Vec<u8>), RejectedKind> {
+    let frame = frame::parse(value, 0).map_err(|error| match error {
+        FrameError::TooLong => RejectedKind::TooLong,
+        FrameError::Malformed => RejectedKind::Malformed,
+    })?;
+    let body = frame.buffer.get(frame::HEADER..).unwrap_or_default().to_vec();
+    Ok((frame.suite, frame.key_id.0, body))
+}
+
+/// The cookie's value of suite, key id and body.
+pub fn frame_emit(suite: u8, key_id: [u8; 4], body: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    frame::emit(&[&[suite], &key_id[..], body].concat(), &mut text);
+    text
+}
+
+/// The values of all cookies with this name, in order.
+pub fn find_cookies<'h>(headers: &'h [HeaderValue], name: &'h str) -> Vec<&'h [u8]> {
+    cookie::find(headers, name).collect()
+}
+
+/// A session cookie's value with any plaintext, sealed as this codec would: under the primary key, in
+/// the suite that it writes.
+pub fn seal_session<T>(codec: &SessionCodec<T>, nonce: &[u8; NONCE], plaintext: &[u8]) -> Option<String> {
+    let keys = codec.keys.keys();
+    seal(keys.session()?, keys.primary_id().0, nonce, plaintext)
+}
+
+/// The same for the sign-out marker.
+pub fn seal_marker<T>(codec: &SessionCodec<T>, nonce: &[u8; NONCE], plaintext: &[u8]) -> Option<String> {
+    let keys = codec.keys.keys();
+    seal(keys.marker(0)?, keys.primary_id().0, nonce, plaintext)
+}
+
+fn seal(key: &SealKey, key_id: [u8; 4], nonce: &[u8; NONCE], plaintext: &[u8]) -> Option<String> {
+    let mut frame = vec![0; key.suite().before()];
+    frame.extend_from_slice(plaintext);
+    key.seal(key_id, nonce, &mut frame, 0)?;
+    let mut text = Vec::new();
+    frame::emit(&frame, &mut text);
+    String::from_utf8(text).ok()
+}
+
+/// What the shape of `T` is the hash of, and the shape; `None` for types that have none.
+pub fn shape_encoding<T: DeserializeOwned>() -> Option<(Vec<u8>, Shape)> {
+    Some((shape::encoding_of::<T>(|_| {}).ok()?, shape::shape_of::<T>(|_| {}).ok()?))
 }

@@ -105,7 +105,7 @@ pub(crate) fn shape_of<T: DeserializeOwned>(seen: impl FnMut(T)) -> Result<Shape
     Ok(Shape([a, b, c, d]))
 }
 
-fn encoding_of<T: DeserializeOwned>(mut seen: impl FnMut(T)) -> Result<Vec<u8>, Unsupported> {
+pub(crate) fn encoding_of<T: DeserializeOwned>(mut seen: impl FnMut(T)) -> Result<Vec<u8>, Unsupported> {
     let mut trace = Trace::default();
     trace.nodes.push(Node::default());
     let root = Slot { node: ROOT, replay: false };

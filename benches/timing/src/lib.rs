@@ -1,0 +1,1 @@
+//! A statistical test of whether comparisons tell secrets by their time, run by hand.

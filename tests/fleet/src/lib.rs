@@ -1,0 +1,1 @@
+//! cookie-session on three servers over real sockets.

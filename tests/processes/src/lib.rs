@@ -1,0 +1,1 @@
+//! cookie-session over threads and forked processes, and what keys leave in memory.
