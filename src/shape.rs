@@ -20,30 +20,8 @@
 //! in are never hashed, only the tree is. A type whose `Deserialize` depends on the platform (as
 //! that of `OsString` does) has a shape that does.
 //!
-//! # Encoding
-//!
-//! Part of the wire format, like everything above. The shape is the first four bytes of
-//! SHA-256(`"cookie-session shape v1"` || node(root)), where
-//!
-//! ```text
-//! node  = [0xff, if refused] kind u32 count, node*       those that were reached, from the first
-//! kind  = 0x00                nothing was asked: not reached, or too deep
-//!       | 0x01 .. 0x11        a leaf, see below
-//!       | 0x1f u32            a back-reference: how many nodes further up its type begins
-//!       | 0x20 | 0x21 | 0x22  option (of its content), sequence (of an element), map (key, value)
-//!       | 0x23 u32            tuple, and its length
-//!       | 0x24 names          struct
-//!       | 0x25 names          enum: a node for each variant, which are
-//!       | 0x28 | 0x29         unit variant, newtype variant (of its content)
-//!       | 0x2a u32            tuple variant
-//!       | 0x2b names          struct variant
-//! names = u32 count, (u32 length, UTF-8)*
-//! ```
-//!
-//! with every number in little endian. Leaves: `0x01` unit, `0x02` bool, `0x03`-`0x07` i8 i16 i32
-//! i64 i128, `0x08`-`0x0c` u8 u16 u32 u64 u128, `0x0d` f32, `0x0e` f64, `0x0f` char, `0x10`
-//! string, `0x11` bytes. A newtype is its content, a unit struct is a unit, a tuple struct a
-//! tuple.
+//! How the tree is encoded and hashed stands on the page of the wire format (`docs/wire_format.md`), of
+//! which everything above is a part, too.
 
 use serde::{
     Deserializer,
