@@ -249,8 +249,11 @@ fn open<T: Form>(vector: &Vector) {
     assert_eq!(meta.schema(), schema, "{name}");
     let payload = payload(vector);
     let expected = if schema == vector.number("schema") as u16 { payload } else { T::converted(&payload) };
-    let value = postcard::to_extend(opened.value().expect("accepted"), Vec::new());
-    assert_eq!(value, Ok(expected), "{name}");
+    let encoded = |value: &T| postcard::to_extend(value, Vec::new()).expect("encoded");
+    let value = encoded(opened.value().expect("accepted"));
+    // One value may be written in more than one way; only one of them is what an encoder writes.
+    assert_eq!(value, encoded(&postcard::from_bytes(&expected).expect("decoded")), "{name}");
+    assert!(value == expected || name == "payload_number_with_zeros_behind", "{name}");
 }
 
 fn payload(vector: &Vector) -> Vec<u8> {
