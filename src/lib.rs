@@ -65,6 +65,10 @@
 //!    [`Counters::opened_by_fallback`] of all instances shows how many still do.
 //! 4. Drop the old key.
 //!
+//! Back is the same in reverse: from step 2 to step 1 at any time; before the new key is taken out again, wait
+//! for the longest lifetime. A key dropped too soon signs nobody out for good: put it back, and the cookies that
+//! nobody has overwritten meanwhile open again.
+//!
 //! **A leaked key is never rotated out**: while it is a fallback, forged cookies are re-issued under the new
 //! key. The new ring is one fresh key alone, without any that was in use beside the leaked one. Everyone is
 //! signed out.
@@ -120,7 +124,9 @@
 //! A cookie outlives a deploy. A changed struct gets a new [`schema`](SessionBuilder::schema) number and a
 //! [`migrate_from`](SessionBuilder::migrate_from). So that nobody is signed out while old and new instances
 //! run side by side, deploy in two steps: first a release that reads both forms and still
-//! [writes the old one](SessionBuilder::write_as), then one that writes the new. A change under the same
+//! [writes the old one](SessionBuilder::write_as), then one that writes the new. Back means back to the first of
+//! these, not further: a session that came in the new form stays in it. While the old form is written, a change
+//! of what only the new one has is no change of a session in the old form. A change under the same
 //! number is noticed by the type's [`Shape`] and refused, never misread; pin
 //! [`layer.shape()`](SessionLayer::shape) in a test. Types that do not come back as they were written
 //! (`skip_serializing_if`, skipped enum variants, `flatten`, tags other than serde's default) are refused: by
@@ -129,7 +135,8 @@
 //! # Limits
 //!
 //! * The whole `Set-Cookie` has at most [`MAX_SET_COOKIE`] bytes; [`Session::remaining`] says what is left.
-//! * The last response wins: of two parallel requests that write, one overwrites the other.
+//! * The last response wins: each carries the whole session, and the browser keeps the one that arrives last,
+//!   whichever was sent or made first. Of parallel writes the others are lost, the session never is.
 //! * A copied cookie is good until it expires, unless [`accept_if`](SessionBuilder::accept_if) refuses its id.
 //!   Sign-out holds in the same browser without that.
 //! * A `HashMap` encodes differently each time, so a session with one looks changed at each `update`: use a
@@ -139,6 +146,7 @@
 //!
 //! * [Security](docs::security): what is protected against whom, what came in and what became of it.
 //! * [Wire format](docs::wire_format): for those who implement or review it.
+//! * [Proof](docs::proof): how each promise was checked, with the commands and their figures.
 //! * [Design](docs::design): why it is as it is.
 //! * [From Express](docs::from_express), and [from tower-sessions and cookie jars](docs::from_other_crates).
 //! * In the repository, `examples/current_user.rs` has sign-in, a `CurrentUser` extractor and its middleware,
@@ -240,6 +248,8 @@ pub mod docs {
     pub mod security {}
     #[doc = include_str!("docs/wire_format.md")]
     pub mod wire_format {}
+    #[doc = include_str!("docs/proof.md")]
+    pub mod proof {}
     #[doc = include_str!("docs/where_it_stands.md")]
     pub mod where_it_stands {}
     #[doc = include_str!("docs/design.md")]
