@@ -573,12 +573,11 @@ impl<T> SessionCodec<T> {
         keys: &LayerKeys,
         meta: &Meta,
         payload: Payload,
-        nonce: Option<[u8; NONCE]>,
         now: u64,
     ) -> Option<SetCookie> {
         let key = keys.session()?;
         let suite = key.suite();
-        let nonce = nonce_for(suite, nonce)?;
+        let nonce = nonce_for(suite)?;
         let Payload { mut buffer, at } = payload;
         buffer.get_mut(at.checked_sub(META)?..at)?.copy_from_slice(&meta.to_bytes());
         let start = at.checked_sub(META + suite.before())?;
@@ -621,7 +620,7 @@ impl<T> SessionCodec<T> {
     ) -> Option<SetCookie> {
         let key = keys.marker(name_index)?;
         let suite = key.suite();
-        let nonce = nonce_for(suite, None)?;
+        let nonce = nonce_for(suite)?;
         let mut buffer = vec![0; suite.before()];
         buffer.extend_from_slice(&time.to_le_bytes());
         key.seal(keys.primary_id().0, &nonce, &mut buffer, 0)?;
@@ -671,9 +670,9 @@ pub(crate) fn random<const N: usize>() -> Option<[u8; N]> {
     Some(bytes)
 }
 
-fn nonce_for(suite: Suite, drawn: Option<[u8; NONCE]>) -> Option<[u8; NONCE]> {
+fn nonce_for(suite: Suite) -> Option<[u8; NONCE]> {
     match suite {
-        Suite::Xaes256Gcm => drawn.or_else(random),
+        Suite::Xaes256Gcm => random(),
         Suite::HmacSha256 => Some([0; NONCE]),
     }
 }
@@ -838,7 +837,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
                 }
             }
         };
-        self.seal_session(&self.keys.keys(), &meta, payload, None, now).ok_or(UpdateError::Random)
+        self.seal_session(&self.keys.keys(), &meta, payload, now).ok_or(UpdateError::Random)
     }
 
     /// The cookies that sign out: removals for what came in and for each `formerly`, and, if an

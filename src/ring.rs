@@ -3,7 +3,7 @@
 use crate::{
     error::RejectedKind,
     frame::Suite,
-    key::{Key, KeyId, KeyRing, Purpose},
+    key::{Key, KeyId, KeyRing, Purpose, washed},
     seal::SealKey,
 };
 use arc_swap::ArcSwap;
@@ -210,7 +210,7 @@ pub(crate) struct Found<'k> {
 impl Binding {
     fn derive(&self, ring: &KeyRing, counters: &[(KeyId, Arc<AtomicU64>)]) -> LayerKeys {
         let derive = |key: &Key, suite: Suite, purpose, name: &str| {
-            SealKey::new(suite, &key.derive(suite.byte(), purpose, name, &self.context))
+            washed(|| SealKey::new(suite, &key.derive(suite.byte(), purpose, name, &self.context)))
         };
         let set = |key: &Key| {
             let name = self.names.first().map_or("", String::as_str);

@@ -19,7 +19,6 @@ use crate::{
     lifetime::{self, LATE, Lifetime, Times},
     log::event,
     ring::LayerKeys,
-    seal::NONCE,
 };
 use http::{HeaderValue, header::COOKIE, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
@@ -130,8 +129,8 @@ struct Stored {
     baseless: bool,
     changed: bool,
     resend: Option<(Form, Payload)>,
-    /// The id of a new session, and a nonce drawn with it, for one seal.
-    new: Option<(SessionId, Option<[u8; NONCE]>)>,
+    /// The id of a new session.
+    new: Option<SessionId>,
     renewed: Option<(SessionId, u64)>,
     lifetime: Lifetime,
 }
@@ -447,7 +446,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 Some(codec.describe(&meta, origin.suite, origin.key_id))
             }
             None => {
-                let (id, _) = stored.new.filter(|_| stored.changed)?;
+                let id = stored.new.filter(|_| stored.changed)?;
                 let meta = Meta {
                     form: codec.form(stored.old_form),
                     id,
@@ -733,8 +732,9 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
             }
             if changed && self.new && drawn.is_none() {
                 drop(state);
-                // One call to the operating system for the id and the nonce of its first seal.
-                drawn = Some(random().map(split_drawn).ok_or(UpdateError::Random)?);
+                // The id alone: a nonce that waited for the head would be used twice by a process that is forked
+                // in between, or restored from a snapshot.
+                drawn = Some(SessionId::from_bytes(random().ok_or(UpdateError::Random)?));
                 continue;
             }
             if changed && stored.base.is_none() {
@@ -751,11 +751,6 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
             return Ok(());
         }
     }
-}
-
-fn split_drawn(drawn: [u8; 16 + NONCE]) -> (SessionId, Option<[u8; NONCE]>) {
-    let (id, nonce) = drawn.split_at(16);
-    (SessionId::from_bytes(id.try_into().unwrap_or_default()), nonce.try_into().ok())
 }
 
 impl<T> Drop for Turn<'_, T> {
@@ -903,19 +898,15 @@ impl<T> Session<T> {
     ) -> Option<SetCookie> {
         let codec = &self.0.shared.codec;
         let Outgoing { writes: _, resent, old_form, payload, origin, new, renewed, lifetime } = outgoing;
-        let (id, times, nonce) = match (&origin, new) {
+        let (id, times) = match (&origin, new) {
             (Some(Origin { meta: Meta { id, times, .. }, .. }), _) => {
                 let (id, renewed) = renewed.unwrap_or((*id, times.renewed));
-                (
-                    id,
-                    Times { renewed, issued: now.max(times.issued).max(renewed), created: times.created },
-                    None,
-                )
+                (id, Times { renewed, issued: now.max(times.issued).max(renewed), created: times.created })
             }
-            (None, Some((id, nonce))) => {
+            (None, Some(id)) => {
                 let came_in = codec.marker_time(keys, &noted.cookies);
                 let created = SessionCodec::<T>::created_after(sent_marker.max(came_in), noted.at);
-                (id, Times { created, renewed: noted.at, issued: now }, nonce)
+                (id, Times { created, renewed: noted.at, issued: now })
             }
             (None, None) => return None,
         };
@@ -929,7 +920,7 @@ impl<T> Session<T> {
             return None;
         }
         let meta = Meta { form: resent.unwrap_or(codec.form(old_form)), id, times, lifetime };
-        let cookie = codec.seal_session(keys, &meta, payload, nonce, now);
+        let cookie = codec.seal_session(keys, &meta, payload, now);
         if cookie.is_none() {
             self.no_randomness();
         }
@@ -955,7 +946,7 @@ struct Outgoing {
     old_form: bool,
     payload: Payload,
     origin: Option<Origin>,
-    new: Option<(SessionId, Option<[u8; NONCE]>)>,
+    new: Option<SessionId>,
     renewed: Option<(SessionId, u64)>,
     lifetime: Lifetime,
 }
@@ -984,7 +975,7 @@ impl Outgoing {
             old_form: stored.old_form,
             payload,
             origin: stored.origin.clone(),
-            new: stored.new.as_mut().map(|(id, nonce)| (*id, nonce.take())),
+            new: stored.new,
             renewed: stored.renewed,
             lifetime: stored.lifetime,
         })

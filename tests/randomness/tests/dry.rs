@@ -3,8 +3,12 @@
 
 use cookie_session::{Key, KeyError, KeyRing, Mode, Session, SessionLayer, UpdateError};
 use cookie_session_randomness_tests::{CALLS, DRY};
-use http::{HeaderValue, Request, Response, header::COOKIE, header::SET_COOKIE};
-use std::{convert::Infallible, sync::atomic::Ordering::SeqCst, time::SystemTime};
+use http::{HeaderMap, HeaderValue, Request, Response, header::COOKIE, header::SET_COOKIE};
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::{Duration, SystemTime},
+};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 /// Runs a handler behind the layer and returns the `Set-Cookie` values that left.
@@ -28,11 +32,15 @@ fn respond(
     response.headers().get_all(SET_COOKIE).iter().map(text).collect()
 }
 
+/// By how many seconds the layers' clock is ahead.
+static AHEAD: AtomicU64 = AtomicU64::new(0);
+
 #[test]
 fn without_randomness_no_sealed_cookie_goes_out_and_the_old_one_stays() {
     let layer = |mode| {
         let keys = KeyRing::new(Key::generate().expect("randomness"), []).expect("one key");
-        SessionLayer::<u32>::builder(keys).mode(mode).build().expect("good settings")
+        let clock = || SystemTime::now() + Duration::from_secs(AHEAD.load(SeqCst));
+        SessionLayer::<u32>::builder(keys).mode(mode).clock(clock).build().expect("good settings")
     };
     let (encrypted, signed) = (layer(Mode::Encrypted), layer(Mode::Signed));
     let cookie = |layer: &SessionLayer<u32>| {
@@ -40,8 +48,8 @@ fn without_randomness_no_sealed_cookie_goes_out_and_the_old_one_stays() {
     };
     let (good, good_signed) = (cookie(&encrypted), cookie(&signed));
 
-    // A new session draws its id and its nonce in one call, a known one its nonce; a read draws none.
-    for (came_in, calls) in [(None, 1), (Some(&good), 1)] {
+    // A new session draws its id and, at the head, its nonce; a known one its nonce; a read draws none.
+    for (came_in, calls) in [(None, 2), (Some(&good), 1)] {
         let before = CALLS.load(SeqCst);
         assert_eq!(respond(&encrypted, came_in, |session| session.set(8).expect("it fits")).len(), 1);
         assert_eq!(CALLS.load(SeqCst) - before, calls);
@@ -52,7 +60,16 @@ fn without_randomness_no_sealed_cookie_goes_out_and_the_old_one_stays() {
 
     DRY.store(true, SeqCst);
     assert_eq!(Key::generate().unwrap_err(), KeyError::Random);
-    assert_eq!(encrypted.codec().seal(&8, None, None, SystemTime::now()).unwrap_err(), UpdateError::Random);
+
+    // The codec: a new session, one that is written again, and the marker.
+    let (codec, now) = (encrypted.codec(), SystemTime::now());
+    assert_eq!(codec.seal(&8, None, None, now).unwrap_err(), UpdateError::Random);
+    let opened = codec.open(&HeaderMap::from_iter([(COOKIE, good.clone())]), now);
+    assert!(opened.meta().is_some());
+    assert_eq!(codec.seal(&8, opened.meta(), None, now).unwrap_err(), UpdateError::Random);
+    let removals = codec.removals(&opened, now);
+    assert_eq!((removals.cookies().len(), removals.marker()), (1, None));
+    assert_eq!((removals.cookies()[0].name(), removals.cookies()[0].value()), ("__Host-Http-session", ""));
 
     let fresh = respond(&encrypted, None, |session| {
         assert_eq!(session.set(8), Err(UpdateError::Random));
@@ -72,7 +89,37 @@ fn without_randomness_no_sealed_cookie_goes_out_and_the_old_one_stays() {
     assert!(cleared[0].starts_with("__Host-Http-session=;"));
     assert_eq!(encrypted.keys().counters().no_randomness, 2);
 
-    // A signed cookie needs no nonce.
+    // Renewed while there was randomness, which ended before the head.
+    DRY.store(false, SeqCst);
+    let renewed = respond(&encrypted, Some(&good), |session| {
+        assert_ne!(session.renew().expect("randomness"), None);
+        DRY.store(true, SeqCst);
+    });
+    assert!(renewed.is_empty(), "{renewed:?}");
+    assert_eq!(encrypted.keys().counters().no_randomness, 3);
+
+    let again = respond(&encrypted, Some(&good), |session| {
+        assert!(session.clear());
+        assert_eq!(session.set(8), Err(UpdateError::Random));
+    });
+    assert_eq!(again.len(), 1, "the removal of what was cleared: {again:?}");
+    assert!(again[0].starts_with("__Host-Http-session=;"));
+    assert_eq!(encrypted.keys().counters().no_randomness, 4);
+
+    // Due for a re-issue, which is then left out; and goes out once there is randomness.
+    AHEAD.store(3 * 60 * 60, SeqCst);
+    let read = |session: Session<u32>| assert_eq!(session.get(), 7);
+    assert!(respond(&encrypted, Some(&good), read).is_empty());
+    assert_eq!(encrypted.keys().counters().no_randomness, 5);
+    DRY.store(false, SeqCst);
+    assert_eq!(respond(&encrypted, Some(&good), read).len(), 1);
+    DRY.store(true, SeqCst);
+    AHEAD.store(0, SeqCst);
+
+    // A new signed session needs an id, and a known one nothing: there is no nonce.
+    assert_eq!(signed.codec().seal(&8, None, None, now).unwrap_err(), UpdateError::Random);
+    let new = respond(&signed, None, |session| assert_eq!(session.set(8), Err(UpdateError::Random)));
+    assert!(new.is_empty());
     assert_eq!(respond(&signed, Some(&good_signed), |session| session.set(8).expect("it fits")).len(), 1);
     assert_eq!(respond(&signed, Some(&good_signed), |session| assert!(session.clear())).len(), 2);
 

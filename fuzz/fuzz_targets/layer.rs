@@ -1,0 +1,8 @@
+//! Requests, clocks, key rotations and deploys over three instances and one browser: see `src/layer.rs`.
+
+#![no_main]
+
+#[path = "../src/layer.rs"]
+mod target;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run(data));
