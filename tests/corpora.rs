@@ -1,0 +1,100 @@
+//! The fuzz targets over their seeds, on stable: what was found once stays found.
+//!
+//! `fuzz/corpus`, where cargo-fuzz keeps what it has found on this machine, is run too if it is there.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A module for each target, and a test that runs its files.
+macro_rules! targets {
+    ($($name:ident at $path:literal,)*) => {
+        $(
+            #[path = $path]
+            mod $name;
+        )*
+
+        const TARGETS: &[&str] = &[$(stringify!($name)),*];
+
+        mod seeds_hold {
+            $(
+                #[test]
+                fn $name() {
+                    super::run_all(stringify!($name), super::$name::run);
+                }
+            )*
+        }
+    };
+}
+
+targets! {
+    config at "../fuzz/src/config.rs",
+    cookie_header at "../fuzz/src/cookie_header.rs",
+    frame at "../fuzz/src/frame.rs",
+    layer at "../fuzz/src/layer.rs",
+    open at "../fuzz/src/open.rs",
+    roundtrip at "../fuzz/src/roundtrip.rs",
+}
+
+fn run_all(target: &str, run: fn(&[u8])) {
+    let seeds = files(&fuzz("seeds").join(target));
+    assert!(!seeds.is_empty(), "no seeds for {target}");
+    for file in seeds.into_iter().chain(files(&fuzz("corpus").join(target))) {
+        let data = fs::read(&file).expect("a file");
+        if let Err(panic) = std::panic::catch_unwind(|| run(&data)) {
+            eprintln!("with {}", file.display());
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn every_target_is_everywhere() {
+    let listed: BTreeSet<String> = TARGETS.iter().map(|name| (*name).to_owned()).collect();
+    let stems = |folder| files(&fuzz(folder)).iter().map(|file| name(&file.with_extension(""))).collect();
+    let bodies: BTreeSet<String> = stems("src");
+    assert_eq!(bodies, listed, "fuzz/src");
+    let harnesses: BTreeSet<String> = stems("fuzz_targets");
+    assert_eq!(harnesses, listed, "fuzz/fuzz_targets");
+    let folders: BTreeSet<String> = entries(&fuzz("seeds")).iter().map(|folder| name(folder)).collect();
+    assert_eq!(folders, listed, "fuzz/seeds");
+
+    let manifest = fs::read_to_string(fuzz("Cargo.toml")).expect("a manifest");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let bins: BTreeSet<String> = manifest["bin"]
+        .as_array()
+        .expect("[[bin]]")
+        .iter()
+        .map(|bin| {
+            let name = bin["name"].as_str().expect("a name");
+            assert_eq!(bin["path"].as_str(), Some(format!("fuzz_targets/{name}.rs").as_str()));
+            let harness =
+                fs::read_to_string(fuzz("fuzz_targets").join(format!("{name}.rs"))).expect("a file");
+            assert!(harness.contains(&format!("\"../src/{name}.rs\"")), "{name}'s harness runs another body");
+            name.to_owned()
+        })
+        .collect();
+    assert_eq!(bins, listed, "fuzz/Cargo.toml");
+}
+
+fn fuzz(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(folder)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8").to_owned()
+}
+
+/// What is in a folder, in order; nothing, if there is no such folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path()).collect();
+    entries.sort();
+    entries
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    entries(folder).into_iter().filter(|path| path.is_file()).collect()
+}
