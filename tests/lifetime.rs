@@ -838,3 +838,18 @@ fn a_clear_resets_the_lifetime() {
         assert_eq!(meta(&layer, &sent.unwrap().pair, clock.now()).lifetime(), Lifetime::Timeouts);
     }
 }
+
+/// Times have 48 bits: a clock further ahead reads as the last of them, and never as one of the first.
+#[test]
+fn a_clock_past_48_bits_reads_as_the_last_that_they_hold() {
+    let last = UNIX_EPOCH + Duration::from_millis((1 << 48) - 1);
+    let layer = SessionLayer::<Account>::builder(KeyRing::new(Key::generate().unwrap(), []).unwrap());
+    let layer = layer.build().unwrap();
+    for now in [last, last + MILLI, last + 2 * MILLI, last + DAY] {
+        let cookie = layer.codec().seal(&Account::default(), None, None, now).unwrap();
+        let request = HeaderMap::from_iter([(COOKIE, cookie.request_header())]);
+        let opened = layer.codec().open(&request, now);
+        let meta = opened.meta().expect("it opens");
+        assert_eq!([meta.created_at(), meta.renewed_at(), meta.issued_at()], [last; 3]);
+    }
+}
