@@ -130,17 +130,17 @@ fn expand(secret: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8]) {
     }
     // At start-up and when a ring is replaced, never for a request; zeros would be no key at all.
     #[allow(clippy::expect_used)]
-    washed(|| {
+    clearing_the_stack(|| {
         Hkdf::<Sha256>::new(None, secret).expand(&info, out).expect("32 of the 8160 bytes that there are");
     });
 }
 
 /// Runs what derives keys, and then clears the stack that it used: where a key schedule or a hash state is
-/// moved, a copy stays behind that no destructor sees, and the crates below move them. Not for each request,
-/// where it would cost a tenth of the seal.
+/// moved, a copy stays behind that no destructor sees, and the crates below move them. Not for each request:
+/// see the design page.
 #[inline(never)]
-pub(crate) fn washed<R>(f: impl FnOnce() -> R) -> R {
-    // More than any `f` here uses; unoptimised code needs more.
+pub(crate) fn clearing_the_stack<R>(f: impl FnOnce() -> R) -> R {
+    // More than any `f` here uses (`tests/processes` sees what is left); unoptimised code needs more.
     const STACK: usize = if cfg!(debug_assertions) { 16 * 1024 } else { 8 * 1024 };
     // Frames of their own, both from the same height.
     #[inline(never)]

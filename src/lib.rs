@@ -164,7 +164,8 @@
 //! | re-issue, renew | the same session in a new cookie; a new id as well |
 //! | identity | name, Domain, Path and Partitioned: what makes a cookie one to a browser |
 //! | marker | the cookie that holds the time of a sign-out |
-//! | shape | the fingerprint of the session's type |
+//! | shape, form | the fingerprint of the session's type; schema number and shape |
+//! | frame | suite, key id and body: what the cookie's value is the base64url of |
 //!
 //! # Features
 //!

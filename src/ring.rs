@@ -3,7 +3,7 @@
 use crate::{
     error::RejectedKind,
     frame::Suite,
-    key::{Key, KeyId, KeyRing, Purpose, washed},
+    key::{Key, KeyId, KeyRing, Purpose, clearing_the_stack},
     seal::SealKey,
 };
 use arc_swap::ArcSwap;
@@ -124,7 +124,8 @@ fn fallback_counters(ring: &KeyRing, before: &[(KeyId, Arc<AtomicU64>)]) -> Vec<
 
 /// Counters of a [`KeyRingHandle`], as they stood when asked for.
 ///
-/// They are this process's, and count from when the handle was made. The primary key's openings are not counted: that would put a shared cache line on the hot path.
+/// They are this process's, and count from when the handle was made. The primary key's openings are not
+/// counted: that would put a shared cache line on the hot path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -210,7 +211,9 @@ pub(crate) struct Found<'k> {
 impl Binding {
     fn derive(&self, ring: &KeyRing, counters: &[(KeyId, Arc<AtomicU64>)]) -> LayerKeys {
         let derive = |key: &Key, suite: Suite, purpose, name: &str| {
-            washed(|| SealKey::new(suite, &key.derive(suite.byte(), purpose, name, &self.context)))
+            clearing_the_stack(|| {
+                SealKey::new(suite, &key.derive(suite.byte(), purpose, name, &self.context))
+            })
         };
         let set = |key: &Key| {
             let name = self.names.first().map_or("", String::as_str);

@@ -874,7 +874,7 @@ fn tower_sessions_a_removal_has_the_attributes_of_the_cookie_that_it_removes() {
         for settings in settings {
             let clock = Clock::new();
             let layer = settings(builder(mode, ring(), &clock)).build().unwrap();
-            let shape = |line: &str| {
+            let name_and_attributes = |line: &str| {
                 let (name, rest) = line.split_once('=').unwrap();
                 let attributes =
                     rest.split("; ").skip(1).filter(|attribute| !attribute.starts_with("Max-Age="));
@@ -882,15 +882,15 @@ fn tower_sessions_a_removal_has_the_attributes_of_the_cookie_that_it_removes() {
             };
             let (_, response) = visit(&layer, "", |session| session.set(user(1)).unwrap());
             let [set] = &lines(&response)[..] else { panic!("one cookie") };
-            let name = shape(set).0;
+            let name = name_and_attributes(set).0;
             let mut browser = Browser::with(&clock, &HeaderValue::from_str(set).unwrap());
             assert_eq!(browser.count(&name), 1);
 
             let (_, response) = visit(&layer, &session_in_line(set), |session| assert!(session.clear()));
             let [removal, marker] = &lines(&response)[..] else { panic!("removal and marker") };
             assert!(removal.starts_with(&format!("{name}=;")) && removal.ends_with("; Max-Age=0"));
-            assert_eq!(shape(removal), shape(set));
-            assert_eq!(shape(marker), (format!("{name}-out"), shape(set).1));
+            assert_eq!(name_and_attributes(removal), name_and_attributes(set));
+            assert_eq!(name_and_attributes(marker), (format!("{name}-out"), name_and_attributes(set).1));
             browser.receive(&response);
             assert_eq!(browser.count(&name), 0);
 

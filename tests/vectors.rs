@@ -80,7 +80,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Every file of the folder; one that nobody expects fails.
+/// All files below the folder.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("the vectors") {
         let path = entry.expect("an entry").path();
@@ -572,7 +572,7 @@ mod types {
         all: Vec<Id>,
     }
     #[derive(Deserialize)]
-    pub struct Some {
+    pub struct Picky {
         count: NonZeroU64,
         #[serde(skip)]
         cache: u8,
@@ -604,7 +604,7 @@ fn each_shape_vector_is_the_tree_the_encoding_and_the_hash_of_its_type() {
         ("unit_struct", internal::shape_encoding::<types::Unit>()),
         ("newtype_struct", internal::shape_encoding::<types::Id>()),
         ("newtype_in_struct", internal::shape_encoding::<types::Ids>()),
-        ("only_some_values", internal::shape_encoding::<types::Some>()),
+        ("only_some_values", internal::shape_encoding::<types::Picky>()),
         ("session_map", internal::shape_encoding::<SessionMap>()),
     ]);
     for vector in vectors() {

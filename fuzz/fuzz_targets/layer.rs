@@ -1,5 +1,3 @@
-//! Requests, clocks, key rotations and deploys over three instances and one browser: see `src/layer.rs`.
-
 #![no_main]
 
 #[path = "../src/layer.rs"]

@@ -33,9 +33,6 @@
 //! oIR          instance I has the key ring R (0 to 6, see `RINGS`)
 //! vIV          release V (0 to 2, see `Release`) is deployed to instance I
 //! ```
-//!
-//! There is no `unsafe` here to look after, and without the address sanitizer it runs ten times as often:
-//! `cargo +nightly fuzz run -s none layer fuzz/corpus/layer fuzz/seeds/layer`.
 
 #[path = "layer/driver.rs"]
 mod driver;

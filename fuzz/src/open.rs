@@ -302,7 +302,7 @@ fn read_meta(plaintext: &[u8]) -> Option<Meta<'_>> {
     })
 }
 
-/// Steps 6, 7 and 9 of opening; whether the payload decodes is left open.
+/// Steps 8, 9 and 12 of opening; whether the payload decodes is left open.
 fn judge(plaintext: &[u8], form: &[u8; 6]) -> Result<(), RejectedKind> {
     let meta = read_meta(plaintext).ok_or(RejectedKind::Payload)?;
     let timeouts = (meta.issued + IDLE).min(meta.renewed + ABSOLUTE);

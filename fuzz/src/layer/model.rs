@@ -97,7 +97,7 @@ const fn ring(primary: usize, fallback: Option<usize>) -> Ring {
     Ring { primary, fallback }
 }
 
-/// Two rotations by the runbook. (To skip to the last stage is to replace a leaked key.)
+/// Two rotations by the steps of the crate page. (To skip to the last stage is to replace a leaked key.)
 pub const RINGS: [Ring; 7] = [
     ring(0, None),
     ring(0, Some(1)),

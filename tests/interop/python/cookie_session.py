@@ -67,6 +67,11 @@ class Reader:
             raise ValueError("a reader has a key, a suite and a form")
         if len({key.id for key in self.keys}) < len(self.keys):
             raise ValueError("two keys have one key id")
+        second, longest = 1000, 400 * 24 * 60 * 60 * 1000
+        if not all(second <= lifetime <= longest for lifetime in (self.idle, self.absolute, self.max_own)):
+            raise ValueError("a lifetime is a second to 400 days")
+        if self.idle > self.absolute:
+            raise ValueError("the idle timeout is at most the absolute one")
         check_texts(self.name, self.context)
 
     def clock(self) -> int:

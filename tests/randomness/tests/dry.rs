@@ -1,9 +1,9 @@
-//! The operating system has no randomness: no sealed cookie goes out, the old one stays, and removal cookies
-//! still go. One test, since the source of randomness is the process's.
+//! The operating system has no randomness: no encrypted cookie and no new session goes out, the old cookie stays, and
+//! removal cookies still go. One test, since the source of randomness is the process's.
 
 use cookie_session::{Key, KeyError, KeyRing, Mode, Session, SessionLayer, UpdateError};
-use cookie_session_randomness_tests::{CALLS, DRY};
 use http::{HeaderMap, HeaderValue, Request, Response, header::COOKIE, header::SET_COOKIE};
+use randomness_tests::{CALLS, DRY};
 use std::{
     convert::Infallible,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -36,7 +36,7 @@ fn respond(
 static AHEAD: AtomicU64 = AtomicU64::new(0);
 
 #[test]
-fn without_randomness_no_sealed_cookie_goes_out_and_the_old_one_stays() {
+fn without_randomness_nothing_encrypted_and_nothing_new_goes_out_and_the_old_cookie_stays() {
     let layer = |mode| {
         let keys = KeyRing::new(Key::generate().expect("randomness"), []).expect("one key");
         let clock = || SystemTime::now() + Duration::from_secs(AHEAD.load(SeqCst));

@@ -331,7 +331,7 @@ impl Walk {
     }
 
     fn place(&self) -> String {
-        format!("FLEET_SEED={} at move {}: {:?}", self.seed, self.moves, self.fleet.settings)
+        format!("COOKIE_SESSION_SEED={} at move {}: {:?}", self.seed, self.moves, self.fleet.settings)
     }
 
     /// A visitor does something at one server, and finds it at another.
@@ -409,7 +409,7 @@ impl Walk {
         }
     }
 
-    /// A move of one server by one stage of keys or of forms, if it is one of the runbook's.
+    /// A move of one server by one stage of keys or of forms, if it is one of the crate page's steps.
     fn move_one(&mut self) -> bool {
         let (at, forward, of_keys) =
             (self.numbers.below(3), self.numbers.below(2) == 1, self.numbers.below(2) == 1);
@@ -450,8 +450,8 @@ impl Walk {
 #[test]
 fn keys_and_forms_change_together_in_any_order_and_nothing_is_lost() {
     const MOVES: usize = 60;
-    let seeds = match std::env::var("FLEET_SEED") {
-        Ok(seed) => vec![seed.parse().expect("a number in FLEET_SEED")],
+    let seeds = match std::env::var("COOKIE_SESSION_SEED") {
+        Ok(seed) => vec![seed.parse().expect("a number in COOKIE_SESSION_SEED")],
         Err(_) => (1..=12).collect(),
     };
     let mut met = BTreeSet::new();
