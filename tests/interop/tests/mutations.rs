@@ -2,7 +2,6 @@
 
 use cookie_session::Mode;
 use interop_tests::{Programs, Rng, Session, Settings, Under, context, name, seeds};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// For each seed.
@@ -55,9 +54,27 @@ fn stretch(rng: &mut Rng, octets: &mut Vec<u8>, more: Vec<u8>) {
     }
 }
 
+/// Changes a payload.
+fn spoil(rng: &mut Rng, payload: &mut Vec<u8>) {
+    let few = 1 + rng.below(4);
+    match rng.below(8) {
+        0 => flip(rng, payload),
+        1 => *payload = rng.bytes(few),
+        2 | 3 => {
+            let more = rng.bytes(few);
+            stretch(rng, payload, more);
+        }
+        // Where a bool, an option or a number has its edges.
+        _ if !payload.is_empty() => {
+            let at = rng.pick(&[0, 0, 1, 2, 3]).min(payload.len() - 1);
+            payload[at] = rng.pick(&[2, 2, 0, 1, 0x7f, 0x80, 0xff]);
+        }
+        _ => {}
+    }
+}
+
 /// What stands in a session's cookie, which may not be a session.
 fn plaintext(rng: &mut Rng, settings: &Settings, session: &mut Session) -> Vec<u8> {
-    let few = 1 + rng.below(4);
     match rng.below(16) {
         0 => session.flags = rng.pick(&[1, 1, 2, 3, 0x80, 0xff]),
         1 => session.own = rng.pick(&[1, u32::MAX]),
@@ -66,17 +83,7 @@ fn plaintext(rng: &mut Rng, settings: &Settings, session: &mut Session) -> Vec<u
                 rng.pick(&[0, settings.schema, settings.earlier, u16::MAX, session.schema ^ 0x100])
         }
         3 => flip(rng, &mut session.shape),
-        4 => session.payload = rng.bytes(few),
-        9 | 10 | 13 | 14 if !session.payload.is_empty() => {
-            // Where an option, a bool or a number has its edges.
-            let at = rng.pick(&[0, 0, 1, 2, 3]).min(session.payload.len() - 1);
-            session.payload[at] = rng.pick(&[2, 2, 0, 1, 0x80, 0xff]);
-        }
-        5 | 6 => flip(rng, &mut session.payload),
-        7 => {
-            let more = rng.bytes(few);
-            stretch(rng, &mut session.payload, more);
-        }
+        4..=7 => spoil(rng, &mut session.payload),
         8 => {
             let mut plaintext = session.plaintext();
             plaintext.truncate(rng.below(46));
@@ -95,7 +102,7 @@ fn under(rng: &mut Rng, settings: &Settings) -> Under {
         1 => under.name = name(rng),
         2 => under.name += "-out",
         3 => under.context = context(rng),
-        4 | 6 | 7 => under.mode = rng.pick(&[Mode::Encrypted, Mode::Signed]),
+        4 | 6..=11 => under.mode = rng.pick(&[Mode::Encrypted, Mode::Signed]),
         5 => {
             // The boundary of two fields moves.
             if let Some(last) = under.name.pop().filter(|_| !under.name.is_empty()) {
@@ -185,8 +192,10 @@ fn part(rng: &mut Rng, spoil: usize, name: &str, value: &[u8]) -> Vec<u8> {
     parts.concat()
 }
 
+type Request = (Settings, Vec<Vec<u8>>, i64);
+
 /// A request: its settings, its `Cookie` headers and its time.
-fn request(rng: &mut Rng) -> (Settings, Vec<Vec<u8>>, i64) {
+fn request(rng: &mut Rng) -> Request {
     let (settings, now) = (Settings::random(rng), rng.clock());
     let mut parts = Vec::new();
     let mut sessions: Vec<Session> = Vec::new();
@@ -268,26 +277,34 @@ fn request(rng: &mut Rng) -> (Settings, Vec<Vec<u8>>, i64) {
     (settings, headers, now)
 }
 
+/// How often the three say each class.
+fn classes(
+    programs: &mut Programs,
+    seed: u64,
+    request: impl Fn(&mut Rng) -> Request,
+) -> BTreeMap<String, usize> {
+    let cases: Vec<_> = (0..CASES).map(|case| request(&mut Rng::new(seed, case))).collect();
+    let requests: Vec<_> =
+        cases.iter().map(|(settings, headers, now)| settings.open_request(headers, *now)).collect();
+    let mut classes = BTreeMap::new();
+    let answers = programs.ask(&requests);
+    for (((settings, headers, now), request), (node, python)) in cases.iter().zip(&requests).zip(&answers) {
+        let reader = settings.reader();
+        let ours = reader.open(headers, *now);
+        let headers: Vec<_> = headers.iter().map(|header| header.escape_ascii().to_string()).collect();
+        let at = || format!("COOKIE_SESSION_SEED={seed}, {request}\n{headers:#?}");
+        assert_eq!(ours, reader.in_its_words(node), "the crate and Node, {}", at());
+        assert_eq!(ours, reader.in_its_words(python), "the crate and Python, {}", at());
+        *classes.entry(ours["class"].as_str().expect("a class").to_owned()).or_default() += 1;
+    }
+    classes
+}
+
 #[test]
 fn whatever_is_changed_all_three_say_the_same() {
     let mut programs = Programs::start();
     for seed in seeds("mutations") {
-        let cases: Vec<_> = (0..CASES).map(|case| request(&mut Rng::new(seed, case))).collect();
-        let requests: Vec<_> =
-            cases.iter().map(|(settings, headers, now)| settings.open_request(headers, *now)).collect();
-        let mut classes: BTreeMap<String, usize> = BTreeMap::new();
-        for (((settings, headers, now), request), answers) in
-            cases.iter().zip(&requests).zip(programs.ask(&requests))
-        {
-            let reader = settings.reader();
-            let ours = reader.open(headers, *now);
-            let words = |answer: &Value| reader.in_its_words(answer);
-            let headers: Vec<_> = headers.iter().map(|header| header.escape_ascii().to_string()).collect();
-            let at = || format!("COOKIE_SESSION_SEED={seed}, {request}\n{headers:#?}");
-            assert_eq!(ours, words(&answers.0), "the crate and Node, {}", at());
-            assert_eq!(ours, words(&answers.1), "the crate and Python, {}", at());
-            *classes.entry(ours["class"].as_str().expect("a class").to_owned()).or_default() += 1;
-        }
+        let classes = classes(&mut programs, seed, request);
         // Each class is met, but for the one that is the application's.
         for class in [
             "absent",
@@ -305,5 +322,27 @@ fn whatever_is_changed_all_three_say_the_same() {
             assert!(classes.contains_key(class), "{class}, COOKIE_SESSION_SEED={seed}: {classes:?}");
         }
         assert!(classes["accepted"] > CASES / 5, "COOKIE_SESSION_SEED={seed}: {classes:?}");
+    }
+}
+
+/// A session that is good but for its payload.
+fn request_of_payload(rng: &mut Rng) -> Request {
+    let (settings, now) = (Settings::random(rng), 1_700_000_000_000);
+    let mut session = Session::random(rng, &settings, now as i64);
+    (session.created, session.renewed, session.issued) = (now, now, now);
+    spoil(rng, &mut session.payload);
+    let sealed = settings.under(rng).session(rng.array(), &session.plaintext());
+    let header = format!("{}={sealed}", settings.name).into_bytes();
+    (settings, vec![header], now as i64)
+}
+
+#[test]
+fn whether_a_payload_is_good_all_three_say_the_same() {
+    let mut programs = Programs::start();
+    for seed in seeds("payloads") {
+        let classes = classes(&mut programs, seed, request_of_payload);
+        let [good, bad] = ["accepted", "payload"].map(|class| classes.get(class).copied().unwrap_or(0));
+        assert!(good > CASES / 5 && bad > CASES / 5, "COOKIE_SESSION_SEED={seed}: {classes:?}");
+        assert_eq!(good + bad, CASES, "COOKIE_SESSION_SEED={seed}: {classes:?}");
     }
 }
