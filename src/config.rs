@@ -308,6 +308,10 @@ impl<T> SessionBuilder<T> {
     }
 
     /// A mode that is also read, for a change-over. Default: only the one that is written.
+    ///
+    /// As for keys: first a release that accepts the new mode everywhere, then one that writes it and accepts the
+    /// old one, and after the longest lifetime one without the old. An instance that does not accept a mode knows
+    /// nothing of sign-outs in it either.
     pub fn accept_mode(mut self, mode: Mode) -> Self {
         self.settings.accept_modes.push(mode);
         self

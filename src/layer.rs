@@ -219,12 +219,8 @@ where
 
 /// The head: the moment at which the response's headers leave our layer.
 fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
-    if !session.is_used() {
-        session.close();
-        // Another thread may have been given the session in between.
-        if !session.is_used() {
-            return;
-        }
+    if session.retire() {
+        return;
     }
     let shared = cache::is_shared(headers);
     let Commit { effect, cookies } = session.commit(status.is_server_error(), shared);

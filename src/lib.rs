@@ -111,7 +111,8 @@
 //! # Two sessions in one application
 //!
 //! They need two types, since handlers ask by type, **and** two [names](SessionBuilder::name), since browsers do
-//! by name; a layer for each, over clones of one [`KeyRingHandle`].
+//! by name; a layer for each, over clones of one [`KeyRingHandle`]. Neither name may be the other with `-out`
+//! behind, which is the other's marker.
 //!
 //! # Testing handlers
 //!
@@ -136,7 +137,8 @@
 //!
 //! * The whole `Set-Cookie` has at most [`MAX_SET_COOKIE`] bytes; [`Session::remaining`] says what is left.
 //! * The last response wins: each carries the whole session, and the browser keeps the one that arrives last,
-//!   whichever was sent or made first. Of parallel writes the others are lost, the session never is.
+//!   whichever was sent or made first. Of parallel writes the others are lost, the session never is. A read whose
+//!   cookie is due for a new one sends the session too, if it is answered within ten seconds.
 //! * A copied cookie is good until it expires, unless [`accept_if`](SessionBuilder::accept_if) refuses its id.
 //!   Sign-out holds in the same browser without that.
 //! * A `HashMap` encodes differently each time, so a session with one looks changed at each `update`: use a
@@ -185,6 +187,7 @@
 //! | `session_key_printable` | warn | a key decodes to text: is it random? |
 //! | `session_name_shared` | error | two session types write one cookie; `name` |
 //! | `session_clear_too_late` | error | `clear` after the headers had left |
+//! | `session_too_late` | error | a session first asked for after the headers had left: it is empty |
 //! | `session_no_randomness` | error | the operating system gave none, a sealed cookie was left out |
 //! | `session_headers_full` | error | the response cannot take another header |
 //! | `session_missing_layer` | error | a handler asked for a session of a type that has no layer; `error` |

@@ -88,6 +88,8 @@ struct Handle<T> {
 struct Noted {
     cookies: Vec<HeaderValue>,
     at: u64,
+    /// The head had passed: nobody can be told any more that the response is for one visitor.
+    too_late: bool,
 }
 
 struct State<T> {
@@ -192,11 +194,18 @@ impl<T> Session<T> {
             let Shared { hooks, .. } = &*self.0.shared;
             let cookies = parts.headers.get_all(COOKIE).iter().cloned().collect();
             // Not `get_or_init`: the clock and the predicate are the user's, and run under no lock.
-            let _ = self.0.noted.set(Noted { cookies, at: hooks.now() });
+            let _ = self.0.noted.set(Noted { cookies, at: hooks.now(), too_late: false });
             // After the cookies, so that the predicate may look at the session.
             if let Some(passive_if) = &hooks.passive_if {
                 let _ = self.0.passive.set(passive_if(parts));
             }
+        }
+        if self.0.noted.get().is_some_and(|noted| noted.too_late) {
+            event!(
+                ERROR,
+                "session_too_late",
+                "a session was first asked for when the response's headers had left: it is empty"
+            );
         }
     }
 
@@ -254,6 +263,9 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     /// # Errors
     ///
     /// [`MissingLayer`] if no [`SessionLayer<T>`](crate::SessionLayer) is around the service.
+    ///
+    /// A session that is first asked for when the response's headers have left (in a streamed body) is empty:
+    /// caches were not told that the response is for one visitor.
     pub fn from_parts(parts: &Parts) -> Result<Self, MissingLayer> {
         let missing = MissingLayer { type_name: std::any::type_name::<T>() };
         let session =
@@ -269,7 +281,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
         let session = Session::new(Arc::new(Shared { codec, hooks: Hooks::default() }));
         let Shared { codec, hooks } = &*session.0.shared;
         let at = hooks.now();
-        let _ = session.0.noted.set(Noted { cookies: Vec::new(), at });
+        let _ = session.0.noted.set(Noted { cookies: Vec::new(), at, too_late: false });
         let keys = codec.keys.keys();
         let id = SessionId::from_bytes(random().unwrap_or_default());
         let times = Times { created: at, renewed: at, issued: at };
@@ -790,9 +802,14 @@ pub(crate) struct Commit<'c> {
 }
 
 impl<T> Session<T> {
-    /// Whether anybody has asked for the session.
-    pub(crate) fn is_used(&self) -> bool {
-        self.0.noted.get().is_some()
+    /// The head of a response whose handler did not ask for the session: whoever asks from now on gets an empty
+    /// one. `false` if somebody has asked.
+    pub(crate) fn retire(&self) -> bool {
+        let retired = self.0.noted.set(Noted { cookies: Vec::new(), at: 0, too_late: true }).is_ok();
+        if retired {
+            self.close();
+        }
+        retired
     }
 
     /// The head: decides what the response does about the session. Runs nothing of the user's but

@@ -188,3 +188,19 @@ fn a_write_that_comes_too_late_is_a_warning() {
     assert_eq!(seen.len(), 1, "{seen:?}");
     assert_eq!((seen[0].0, seen[0].1.as_str()), (Level::WARN, "session_write_too_late"));
 }
+
+#[test]
+fn a_session_that_is_asked_for_too_late_is_an_error() {
+    let kept = RefCell::new(None);
+    let seen = events(|| {
+        let mut service = layer().layer(service_fn(|request: Request<()>| {
+            kept.replace(Some(request.into_parts().0));
+            std::future::ready(Ok::<_, Infallible>(Response::new(())))
+        }));
+        let mut response = pin!(service.call(Request::new(())));
+        assert!(response.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(Session::<u32>::from_parts(&kept.take().expect("the parts")).is_ok());
+    });
+    let names: Vec<_> = seen.iter().map(|(level, name, _)| (*level, name.as_str())).collect();
+    assert_eq!(names, [(Level::ERROR, "session_too_late")]);
+}

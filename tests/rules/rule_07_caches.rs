@@ -2,7 +2,7 @@
 //! handler asked for shared caching, which only a write or a removal overrules.
 
 use crate::kit::*;
-use cookie_session::{Session, SessionLayer};
+use cookie_session::{Incoming, Session, SessionLayer, UpdateError};
 use http::{HeaderName, HeaderValue, Request, Response, header::SET_COOKIE};
 use std::{convert::Infallible, future};
 use tower::{Layer, Service, service_fn};
@@ -249,4 +249,32 @@ fn a_write_that_changed_nothing_is_a_read() {
     });
     assert_eq!(response.headers()[CC], "public");
     assert_eq!(response.headers()["vary"], "Cookie");
+}
+
+/// The request's parts outlive the headers in a streamed body. A session that is first asked for there has nothing
+/// of the visitor's: the response was not marked as one for them.
+#[test]
+fn a_session_that_is_first_asked_for_after_the_headers_is_empty() {
+    let clock = Clock::new();
+    let layer = layer::<Shop>(&clock);
+    let cookie = sealed(&layer, &user(1), clock.now());
+    for asked_before in [false, true] {
+        let kept = std::cell::RefCell::new(None);
+        let mut service = layer.layer(service_fn(|request: Request<()>| {
+            let (parts, ()) = request.into_parts();
+            if asked_before {
+                drop(Session::<Shop>::from_parts(&parts).unwrap());
+            }
+            kept.replace(Some(parts));
+            future::ready(Ok::<_, Infallible>(Response::new(())))
+        }));
+        let Ok(response) = ready(service.call(request(&cookie)));
+        assert_eq!(response.headers().contains_key("vary"), asked_before);
+        let session = Session::<Shop>::from_parts(&kept.take().unwrap()).unwrap();
+        let expected =
+            if asked_before { (Incoming::Accepted, user(1)) } else { (Incoming::Absent, Shop::default()) };
+        assert_eq!((session.incoming(), session.get()), expected);
+        assert_eq!(session.update(|shop| shop.cart.push(1)), Err(UpdateError::Committed));
+        assert!(!session.clear());
+    }
 }

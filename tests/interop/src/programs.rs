@@ -29,8 +29,8 @@ pub fn node() -> Language {
     Language {
         interpreter: "node".into(),
         script: script("node/cookie_session.mjs"),
-        check: ["-e", "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"],
-        install: "install Node.js 20 or later, so that `node` runs it (Debian: nodejs)",
+        check: ["-e", "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)"],
+        install: "install Node.js 18 or later, so that `node` runs it (Debian: nodejs)",
     }
 }
 

@@ -1,4 +1,5 @@
-//! Cookies that were sealed, and then changed at random: all three say the same class, or accept the same one.
+//! Cookies that were sealed, and then changed at random: all three say the same class, or accept the same
+//! one.
 
 use cookie_session::Mode;
 use interop_tests::{Programs, Rng, Session, Settings, Under, context, name, seeds};

@@ -71,7 +71,7 @@ fn what_is_no_request_is_answered_and_the_next_one_too() {
 
 #[test]
 fn a_language_that_is_not_there_is_told_with_what_to_install() {
-    for (mut language, install) in [(node(), "Node.js 20"), (python(), "requirements.txt")] {
+    for (mut language, install) in [(node(), "Node.js 18"), (python(), "requirements.txt")] {
         assert_eq!(language.is_there(), Ok(()));
         for interpreter in ["no-such-interpreter", "false"] {
             language.interpreter = interpreter.into();

@@ -69,7 +69,7 @@ fn of_two_parallel_writes_the_response_that_arrives_last_wins_whichever_was_made
 }
 
 #[test]
-fn a_read_beside_a_write_never_undoes_it() {
+fn a_read_that_is_not_due_for_a_new_cookie_undoes_no_write() {
     let fleet = fleet([0, MINUTE, MINUTE / 2]);
     let mut jar = Jar::default();
     fleet.post(0, &mut jar, "/count");
