@@ -6,11 +6,13 @@ use crate::{
     cookie,
     error::RejectedKind,
     frame::{self, FrameError, Suite},
+    key::Key,
     seal::{NONCE, SealKey, Xaes256Gcm},
     shape::{self, Shape},
 };
 use http::HeaderValue;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 /// XAES-256-GCM: ciphertext and tag.
 ///
@@ -49,6 +51,11 @@ pub fn hmac_seal(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
 pub fn hmac_open(key: &[u8; 32], message: &[u8], mac: &[u8]) -> bool {
     let mut frame = [&[0; frame::HEADER], message, mac].concat();
     SealKey::new(Suite::HmacSha256, key).open(&mut frame).is_ok()
+}
+
+/// A key of any bytes, also published ones: those of the vectors.
+pub fn key(secret: [u8; 32]) -> Key {
+    Key::from_secret(Box::new(Zeroizing::new(secret)))
 }
 
 /// A cookie's value as suite, key id and body.

@@ -94,7 +94,7 @@ impl Key {
         self.id
     }
 
-    fn from_secret(secret: Box<Zeroizing<[u8; KEY_BYTES]>>) -> Key {
+    pub(crate) fn from_secret(secret: Box<Zeroizing<[u8; KEY_BYTES]>>) -> Key {
         let mut id = [0; 4];
         expand(&secret, &[PROTOCOL, KEY_ID], &mut id);
         Key { secret, id: KeyId(id) }
@@ -208,7 +208,7 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
 }
 
 /// Keys that are printed somewhere, whole. (What counts or repeats is refused without a list.)
-const PUBLISHED: [&str; 5] = [
+const PUBLISHED: [&str; 8] = [
     // SHA-256 of nothing.
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     // NIST SP 800-38A, F.1.5: the AES-256 example key.
@@ -218,6 +218,10 @@ const PUBLISHED: [&str; 5] = [
     // Compose files for Airflow, copied widely (the class of fault of CVE-2020-17526).
     "46BKJoQYlPPOexq0OhDZnIlNepKFf87WFwLbfzqDDho=",
     "81HqDtbqAywKSOumSha3BhWNOdQ26slT6K0YaZeZyPs=",
+    // The vectors of our own wire format.
+    "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210",
+    "774e8390fc4f14b505b3616c173f565c80cd5e3f1478126eadbd19565a4a7608",
+    "86f90072414c65d35d8dcae1ae021cdcaab3a80deae7edb010af31049bad0394",
 ];
 
 fn weakness(secret: &[u8; KEY_BYTES]) -> Option<Weakness> {
