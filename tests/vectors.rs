@@ -392,7 +392,7 @@ fn the_pages_example_is_the_first_vector_with_the_values_on_the_way_to_it() {
     let mut seal_key = [0; 32];
     hkdf.expand(&bytes("info"), &mut seal_key).expect("32 octets");
     assert_eq!(seal_key[..], bytes("seal-key"));
-    assert_eq!(values["key-id"], published(values["key"]).id().to_string());
+    assert_eq!(values["key-id"], published(&values["key"]).id().to_string());
 
     let (suite, key_id, body) = internal::frame_parse(&vector.body).expect("a frame");
     assert_eq!([&[suite], &key_id[..], &body].concat(), bytes("frame"));
