@@ -109,5 +109,5 @@ fn fifty_threads_that_share_a_session_never_lose_it() {
     });
     let report = fleet.read(0, &mut copy());
     assert_eq!((report.incoming.as_str(), report.came_in.as_deref()), (ACCEPTED, Some("ada")));
-    assert!((1..=AT_ONCE as u32 * 2).contains(&report.data.count), "{}", report.data.count);
+    assert!(report.data.count <= AT_ONCE as u32 * 2, "{}", report.data.count);
 }
