@@ -1,9 +1,12 @@
 //! What the compiler can do with the public types, and what their `Debug` keeps to itself.
 
+mod common;
+
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use common::serve;
 use cookie_session::{
     ConfigError, Counters, Identity, Incoming, Key, KeyError, KeyId, KeyRing, KeyRingHandle, Lifetime,
     MapError, MissingLayer, Mode, NotEncodable, Opened, ParseIdError, RejectedKind, Removals, ResponseFuture,
@@ -23,12 +26,11 @@ use std::{
     future::{Ready, ready},
     hash::Hash,
     panic::{RefUnwindSafe, UnwindSafe},
-    pin::pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service as _, service_fn};
 
 /// `Send`, and not `Sync`, `Clone` or `Debug`.
 #[derive(Default, Serialize, Deserialize)]
@@ -478,28 +480,4 @@ impl tower::Service<Request<()>> for Echo {
         Session::<Shop>::from_parts(&request.into_parts().0).unwrap().read(|_| ());
         ready(Ok(Response::new(())))
     }
-}
-
-/// One request through the layer. Nothing in it waits, so no runtime is needed.
-fn serve<R>(
-    layer: &SessionLayer<Shop>,
-    headers: &HeaderMap,
-    handler: impl FnOnce(Session<Shop>) -> R,
-) -> (Response<()>, R) {
-    let (mut handler, mut result) = (Some(handler), None);
-    let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&request.into_parts().0).unwrap();
-        result = Some(handler.take().unwrap()(session));
-        ready(Ok::<_, Infallible>(Response::new(())))
-    });
-    let mut request = Request::new(());
-    *request.headers_mut() = headers.clone();
-    let response = {
-        let mut future = pin!(layer.layer(service).oneshot(request));
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(response)) => response,
-            Poll::Pending => panic!("nothing here waits"),
-        }
-    };
-    (response, result.unwrap())
 }

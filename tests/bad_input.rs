@@ -1,27 +1,21 @@
 //! Whatever a client sends: no panic, a fresh session, the cookie left alone, and the reason known.
 
+mod common;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use common::{Clock, serve};
 use cookie_session::{
-    CLOCK_SKEW, Incoming, Key, KeyRing, Lifetime, Mode, RejectedKind, Session, SessionBuilder, SessionLayer,
+    CLOCK_SKEW, Incoming, Key, KeyRing, Lifetime, Mode, RejectedKind, SessionBuilder, SessionLayer,
 };
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, StatusCode,
     header::{COOKIE, SET_COOKIE, VARY},
 };
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use std::{
-    convert::Infallible,
     fmt::Debug,
-    future::ready,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tower::{Layer as _, ServiceExt as _, service_fn};
 
 const MODES: [Mode; 2] = [Mode::Encrypted, Mode::Signed];
 
@@ -444,7 +438,7 @@ fn a_value_of_4096_bytes_is_looked_at_and_one_of_4097_is_not() {
 
 #[test]
 fn the_length_that_is_looked_at_does_not_follow_max_set_cookie() {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let small = Door::builder(Mode::Encrypted, &clock).max_set_cookie(400).build().unwrap();
     let large = Door::builder(Mode::Encrypted, &clock).build().unwrap();
     let cart = Cart { note: "x".repeat(2500), ..Cart::default() };
@@ -624,7 +618,7 @@ fn a_session_from_further_in_the_future_than_clocks_differ_is_refused() {
 #[test]
 fn a_newer_or_an_older_schema_is_refused() {
     for mode in MODES {
-        let clock = Clock::new();
+        let clock = Clock::at(noon());
         let [one, two] = [1, 2].map(|n| Door::builder(mode, &clock).schema(n).build().unwrap());
         for (writes, reads) in [(&one, &two), (&two, &one)] {
             let cookie = writes.codec().seal(&cart(), None, None, noon()).unwrap();
@@ -806,7 +800,7 @@ impl Door {
     }
 
     fn with(mode: Mode, cart: Cart) -> Self {
-        let clock = Clock::new();
+        let clock = Clock::at(noon());
         let layer = Door::builder(mode, &clock).build().unwrap();
         let value = layer.codec().seal(&cart, None, None, noon()).unwrap().value().to_owned();
         Door { layer, clock, value }
@@ -882,51 +876,4 @@ where
     assert_eq!(opened.value().is_some(), incoming == Incoming::Accepted);
     assert_eq!(opened.meta().is_some(), incoming == Incoming::Accepted);
     incoming
-}
-
-/// One request through the layer. Nothing in it waits, so no runtime is needed.
-fn serve<T, R>(
-    layer: &SessionLayer<T>,
-    headers: &HeaderMap,
-    handler: impl FnOnce(Session<T>) -> R,
-) -> (Response<()>, R)
-where
-    T: Default + Serialize + DeserializeOwned + Send + 'static,
-{
-    let (mut handler, mut result) = (Some(handler), None);
-    let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&request.into_parts().0).unwrap();
-        result = Some(handler.take().unwrap()(session));
-        ready(Ok::<_, Infallible>(Response::new(())))
-    });
-    let mut request = Request::new(());
-    *request.headers_mut() = headers.clone();
-    let response = {
-        let mut future = pin!(layer.layer(service).oneshot(request));
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(response)) => response,
-            Poll::Pending => panic!("nothing here waits"),
-        }
-    };
-    (response, result.unwrap())
-}
-
-/// A clock that stands still until it is set; it begins at noon.
-#[derive(Clone)]
-struct Clock(Arc<AtomicU64>);
-
-impl Clock {
-    fn new() -> Self {
-        let clock = Clock(Arc::default());
-        clock.set(noon());
-        clock
-    }
-
-    fn set(&self, now: SystemTime) {
-        self.0.store(now.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64, SeqCst);
-    }
-
-    fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0.load(SeqCst))
-    }
 }

@@ -1,33 +1,25 @@
 //! What holds in both modes, and what tells them apart: one suite, run once for each.
 
+mod common;
+
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use common::{Clock, serve};
 use cookie_session::{
-    Incoming, Key, KeyRing, KeyRingHandle, Lifetime, Mode, Opened, RejectedKind, Session, SessionBuilder,
+    Incoming, Key, KeyRing, KeyRingHandle, Lifetime, Mode, Opened, RejectedKind, SessionBuilder,
     SessionLayer, SetCookie,
 };
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response,
+    HeaderMap, HeaderName, HeaderValue, Response,
     header::{COOKIE, SET_COOKIE},
 };
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use std::{
-    convert::Infallible,
-    future::ready,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    task::{Context, Poll, Waker},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use xaes_256_gcm::{
     Xaes256Gcm,
     aead::{Aead as _, KeyInit},
@@ -176,7 +168,7 @@ fn the_length_is_that_of_the_payload_and_fixed_parts(facts: &Facts) {
 }
 
 fn times_and_lifetimes_do_not_change_the_length(facts: &Facts) {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let layer = builder(facts, ring(0, []), &clock).max_own_lifetime(400 * DAY).build().unwrap();
     let first = layer.codec().seal(&shop("x"), None, None, noon()).unwrap();
     for now in [UNIX_EPOCH, UNIX_EPOCH + DAY, noon() + 100_000 * DAY] {
@@ -234,7 +226,7 @@ fn two_seals_of_one_value_differ_only_if_encrypted(facts: &Facts) {
 }
 
 fn a_reader_made_from_the_specification_alone_opens_a_session(facts: &Facts) {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let layer = builder(facts, ring(0, []), &clock).context("shop").schema(0x0201).build().unwrap();
     let (response, meta) = serve(&layer, &HeaderMap::new(), |session| {
         session.set(shop("x")).unwrap();
@@ -259,7 +251,7 @@ fn a_reader_made_from_the_specification_alone_opens_a_session(facts: &Facts) {
 }
 
 fn a_reader_made_from_the_specification_alone_opens_a_marker(facts: &Facts) {
-    let layer = builder(facts, ring(0, []), &Clock::new()).context("shop").build().unwrap();
+    let layer = builder(facts, ring(0, []), &Clock::at(noon())).context("shop").build().unwrap();
     let plaintext = read_by_specification(facts, "sign-out", "shop", marker(&layer).value());
     assert_eq!(plaintext, NOON_MILLIS.to_le_bytes());
 }
@@ -406,7 +398,7 @@ fn a_write_moves_a_session_to_the_primary_key(facts: &Facts) {
 }
 
 fn a_read_leaves_a_session_at_its_fallback_key_until_the_threshold(facts: &Facts) {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let old = layer(facts, ring(0, []));
     let new = builder(facts, ring(1, [0]), &clock).build().unwrap();
     let cookie = old.codec().seal(&shop("x"), None, None, noon()).unwrap();
@@ -470,7 +462,7 @@ fn the_other_mode_is_not_accepted(facts: &Facts) {
 }
 
 fn accept_mode_reads_the_other_mode(facts: &Facts) {
-    let both = builder(facts, ring(0, []), &Clock::new()).accept_mode(facts.other).build().unwrap();
+    let both = builder(facts, ring(0, []), &Clock::at(noon())).accept_mode(facts.other).build().unwrap();
     let cookie = other_layer(facts).codec().seal(&shop("x"), None, None, noon()).unwrap();
     let opened = open(&both, &[&cookie]);
     assert_eq!(opened.value(), Some(&shop("x")));
@@ -482,7 +474,7 @@ fn accept_mode_reads_the_other_mode(facts: &Facts) {
 }
 
 fn a_write_moves_a_session_from_the_other_mode(facts: &Facts) {
-    let both = builder(facts, ring(0, []), &Clock::new()).accept_mode(facts.other).build().unwrap();
+    let both = builder(facts, ring(0, []), &Clock::at(noon())).accept_mode(facts.other).build().unwrap();
     let other = other_layer(facts);
     let cookie = other.codec().seal(&shop("x"), None, None, noon()).unwrap();
     let (response, ()) = serve(&both, &headers(&[&cookie]), |session| session.set(shop("y")).unwrap());
@@ -493,7 +485,7 @@ fn a_write_moves_a_session_from_the_other_mode(facts: &Facts) {
 }
 
 fn a_read_leaves_a_session_in_the_other_mode_until_the_threshold(facts: &Facts) {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let both = builder(facts, ring(0, []), &clock).accept_mode(facts.other).build().unwrap();
     let cookie = other_layer(facts).codec().seal(&shop("x"), None, None, noon()).unwrap();
     clock.set(noon() + THRESHOLD - Duration::from_millis(1));
@@ -506,7 +498,7 @@ fn a_read_leaves_a_session_in_the_other_mode_until_the_threshold(facts: &Facts) 
 }
 
 fn a_session_with_its_own_lifetime_is_reissued_to_move_only(facts: &Facts) {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let former = layer(facts, ring(0, []));
     let (sent, ()) = serve(&former, &HeaderMap::new(), |session| {
         session.set(shop("x")).unwrap();
@@ -535,7 +527,7 @@ fn a_session_with_its_own_lifetime_is_reissued_to_move_only(facts: &Facts) {
 }
 
 fn a_session_does_not_move_to_another_cookie_name(facts: &Facts) {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let [one, two] =
         ["one", "two"].map(|name| builder(facts, ring(0, []), &clock).name(name).build().unwrap());
     let cookie = one.codec().seal(&shop("x"), None, None, noon()).unwrap();
@@ -544,7 +536,7 @@ fn a_session_does_not_move_to_another_cookie_name(facts: &Facts) {
 }
 
 fn a_session_does_not_move_to_another_context(facts: &Facts) {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let with = |context: &str| builder(facts, ring(0, []), &clock).context(context).build().unwrap();
     let cookie = with("shop").codec().seal(&shop("x"), None, None, noon()).unwrap();
     assert_eq!(open(&with("shop"), &[&cookie]).value(), Some(&shop("x")));
@@ -554,7 +546,7 @@ fn a_session_does_not_move_to_another_context(facts: &Facts) {
 }
 
 fn name_and_context_do_not_run_into_each_other(facts: &Facts) {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let build = |name: &str, context: &str| {
         builder(facts, ring(0, []), &clock).name(name).context(context).build().unwrap()
     };
@@ -575,7 +567,7 @@ fn a_session_does_not_move_to_another_key(facts: &Facts) {
 }
 
 fn a_session_does_not_move_to_another_mode(facts: &Facts) {
-    let both = builder(facts, ring(0, []), &Clock::new()).accept_mode(facts.other).build().unwrap();
+    let both = builder(facts, ring(0, []), &Clock::at(noon())).accept_mode(facts.other).build().unwrap();
     let cookie = both.codec().seal(&shop("x"), None, None, noon()).unwrap();
     let mut bytes = raw(&cookie);
     bytes[0] = ENCRYPTED.suite + SIGNED.suite - facts.suite;
@@ -588,7 +580,7 @@ fn a_marker_is_no_session(facts: &Facts) {
     let marker = marker(&layer);
     assert_rejected(&layer, &named(NAME, marker.value()), RejectedKind::NotAuthentic);
     // Nor for a layer whose session cookie has the marker's name.
-    let named_so = builder(facts, ring(0, []), &Clock::new()).name(marker.name()).build().unwrap();
+    let named_so = builder(facts, ring(0, []), &Clock::at(noon())).name(marker.name()).build().unwrap();
     assert_rejected(&named_so, &named(marker.name(), marker.value()), RejectedKind::NotAuthentic);
 }
 
@@ -597,7 +589,7 @@ fn a_session_is_no_marker(facts: &Facts) {
     let cookie = layer.codec().seal(&shop("x"), None, None, noon()).unwrap();
     assert_no_marker(&layer, cookie.value());
     let out = format!("{NAME}-out");
-    let named_so = builder(facts, ring(0, []), &Clock::new()).name(out).build().unwrap();
+    let named_so = builder(facts, ring(0, []), &Clock::at(noon())).name(out).build().unwrap();
     assert_no_marker(&layer, named_so.codec().seal(&shop("x"), None, None, noon()).unwrap().value());
 }
 
@@ -614,12 +606,12 @@ fn a_marker_signs_out_where_it_was_made(facts: &Facts) {
 }
 
 fn a_marker_does_not_move_to_another_cookie_name(facts: &Facts) {
-    let named = builder(facts, ring(0, []), &Clock::new()).name("another").build().unwrap();
+    let named = builder(facts, ring(0, []), &Clock::at(noon())).name("another").build().unwrap();
     assert_no_marker(&layer(facts, ring(0, [])), marker(&named).value());
 }
 
 fn a_marker_does_not_move_to_another_context(facts: &Facts) {
-    let other = builder(facts, ring(0, []), &Clock::new()).context("another").build().unwrap();
+    let other = builder(facts, ring(0, []), &Clock::at(noon())).context("another").build().unwrap();
     assert_no_marker(&layer(facts, ring(0, [])), marker(&other).value());
 }
 
@@ -635,7 +627,7 @@ fn a_marker_does_not_move_to_another_key(facts: &Facts) {
 fn a_marker_does_not_move_to_another_mode(facts: &Facts) {
     let marker = marker(&other_layer(facts));
     assert_no_marker(&layer(facts, ring(0, [])), marker.value());
-    let both = builder(facts, ring(0, []), &Clock::new()).accept_mode(facts.other).build().unwrap();
+    let both = builder(facts, ring(0, []), &Clock::at(noon())).accept_mode(facts.other).build().unwrap();
     let mut bytes = raw(&marker);
     bytes[0] = facts.suite;
     assert_no_marker(&both, &URL_SAFE_NO_PAD.encode(bytes));
@@ -685,11 +677,11 @@ fn builder(facts: &Facts, keys: impl Into<KeyRingHandle>, clock: &Clock) -> Sess
 }
 
 fn layer(facts: &Facts, keys: impl Into<KeyRingHandle>) -> SessionLayer<Shop> {
-    builder(facts, keys, &Clock::new()).build().unwrap()
+    builder(facts, keys, &Clock::at(noon())).build().unwrap()
 }
 
 fn other_layer(facts: &Facts) -> SessionLayer<Shop> {
-    builder(facts, ring(0, []), &Clock::new()).mode(facts.other).build().unwrap()
+    builder(facts, ring(0, []), &Clock::at(noon())).mode(facts.other).build().unwrap()
 }
 
 /// The sign-out marker that a layer sends at noon.
@@ -757,48 +749,4 @@ fn raw(cookie: &SetCookie) -> Vec<u8> {
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
-}
-
-/// One request through the layer. Nothing in it waits, so no runtime is needed.
-fn serve<R>(
-    layer: &SessionLayer<Shop>,
-    headers: &HeaderMap,
-    handler: impl FnOnce(Session<Shop>) -> R,
-) -> (Response<()>, R) {
-    let (mut handler, mut result) = (Some(handler), None);
-    let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&request.into_parts().0).unwrap();
-        result = Some(handler.take().unwrap()(session));
-        ready(Ok::<_, Infallible>(Response::new(())))
-    });
-    let mut request = Request::new(());
-    *request.headers_mut() = headers.clone();
-    let response = {
-        let mut future = pin!(layer.layer(service).oneshot(request));
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(response)) => response,
-            Poll::Pending => panic!("nothing here waits"),
-        }
-    };
-    (response, result.unwrap())
-}
-
-/// A clock that stands still until it is set; it begins at noon.
-#[derive(Clone)]
-struct Clock(Arc<AtomicU64>);
-
-impl Clock {
-    fn new() -> Self {
-        let clock = Clock(Arc::default());
-        clock.set(noon());
-        clock
-    }
-
-    fn set(&self, now: SystemTime) {
-        self.0.store(now.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64, SeqCst);
-    }
-
-    fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0.load(SeqCst))
-    }
 }

@@ -1,12 +1,15 @@
 //! What holds for every value, every setting and every header.
 
+mod common;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use common::serve;
 use cookie_session::{
     Incoming, Key, KeyRing, Lifetime, MAX_SET_COOKIE, MapError, Mode, SameSite, Session, SessionLayer,
     SessionMap, UpdateError,
 };
 use http::{
-    HeaderMap, HeaderValue, Request, Response,
+    HeaderMap, HeaderValue, Response,
     header::{COOKIE, SET_COOKIE},
 };
 use proptest::{
@@ -18,14 +21,9 @@ use proptest::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
-    future::ready,
-    pin::pin,
     sync::LazyLock,
-    task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tower::{Layer as _, ServiceExt as _, service_fn};
 
 fn config() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
@@ -672,31 +670,4 @@ fn jar(set_cookie: &str) -> HeaderMap {
 
 fn set_cookies(response: &Response<()>) -> Vec<&str> {
     response.headers().get_all(SET_COOKIE).iter().map(|cookie| cookie.to_str().unwrap()).collect()
-}
-
-/// One request through the layer. Nothing in it waits, so no runtime is needed.
-fn serve<T, R>(
-    layer: &SessionLayer<T>,
-    headers: &HeaderMap,
-    handler: impl FnOnce(Session<T>) -> R,
-) -> (Response<()>, R)
-where
-    T: Default + Serialize + DeserializeOwned + Send + 'static,
-{
-    let (mut handler, mut result) = (Some(handler), None);
-    let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&request.into_parts().0).unwrap();
-        result = Some(handler.take().unwrap()(session));
-        ready(Ok::<_, Infallible>(Response::new(())))
-    });
-    let mut request = Request::new(());
-    *request.headers_mut() = headers.clone();
-    let response = {
-        let mut future = pin!(layer.layer(service).oneshot(request));
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(response)) => response,
-            Poll::Pending => panic!("nothing here waits"),
-        }
-    };
-    (response, result.unwrap())
 }

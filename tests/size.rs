@@ -1,26 +1,21 @@
 //! The 4093 bytes: what fits, what does not, and what is said about it.
 
+mod common;
+
+use common::{Clock, serve};
 use cookie_session::{
     CLOCK_SKEW, ConfigError, Incoming, Key, KeyRing, Lifetime, MAX_SET_COOKIE, Mode, Session, SessionBuilder,
     SessionLayer, TooLarge, UpdateError,
 };
 use http::{
-    HeaderMap, HeaderValue, Request, Response,
+    HeaderMap, HeaderValue, Response,
     header::{COOKIE, SET_COOKIE},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use std::{
     convert::Infallible,
-    future::ready,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tower::{Layer as _, ServiceExt as _, service_fn};
 
 const MODES: [Mode; 2] = [Mode::Encrypted, Mode::Signed];
 
@@ -73,7 +68,8 @@ impl Case {
     }
 
     fn build(&self) -> SessionLayer<Note> {
-        let mut builder = builder(&Clock::new()).mode(self.mode).name(self.name).max_set_cookie(self.max);
+        let mut builder =
+            builder(&Clock::at(noon())).mode(self.mode).name(self.name).max_set_cookie(self.max);
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
@@ -158,7 +154,7 @@ fn the_codec_draws_the_same_line() {
 #[test]
 fn the_whole_set_cookie_is_4093_bytes_at_most() {
     assert_eq!(MAX_SET_COOKIE, 4093);
-    let layer = builder(&Clock::new()).build().unwrap();
+    let layer = builder(&Clock::at(noon())).build().unwrap();
     let (response, error) = serve(&layer, &HeaderMap::new(), |session| {
         session.set_lifetime(Lifetime::Own(14 * DAY)).unwrap();
         session.set(note(&"x".repeat(session.remaining() - 1))).unwrap();
@@ -175,7 +171,7 @@ fn the_whole_set_cookie_is_4093_bytes_at_most() {
 #[test]
 fn a_clock_that_is_ahead_elsewhere_does_not_lengthen_the_cookie() {
     const NEARLY_SIX_DIGITS: Duration = Duration::from_secs(99_990);
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     for mode in MODES {
         for name in ["a", "ab", "abc"] {
             let layer = builder(&clock)
@@ -263,7 +259,7 @@ fn too_large_names_the_length_of_the_header_that_it_refused() {
 
 #[test]
 fn too_large_says_its_numbers() {
-    let layer = builder(&Clock::new()).build().unwrap();
+    let layer = builder(&Clock::at(noon())).build().unwrap();
     let (_, error) =
         serve(&layer, &HeaderMap::new(), |session| session.set(note(&"x".repeat(9000))).unwrap_err());
     let said = error.to_string();
@@ -312,7 +308,7 @@ fn outgrow(session: &Session<Note>) {
 #[test]
 fn after_too_large_a_fresh_session_is_fresh() {
     for mode in MODES {
-        let layer = builder(&Clock::new()).mode(mode).build().unwrap();
+        let layer = builder(&Clock::at(noon())).mode(mode).build().unwrap();
         let (response, ()) = serve(&layer, &HeaderMap::new(), |session| {
             outgrow(&session);
             assert_eq!(session.get(), Note::default());
@@ -326,7 +322,7 @@ fn after_too_large_a_fresh_session_is_fresh() {
 #[test]
 fn after_too_large_a_session_that_came_in_is_as_it_came() {
     for mode in MODES {
-        let layer = builder(&Clock::new()).mode(mode).build().unwrap();
+        let layer = builder(&Clock::at(noon())).mode(mode).build().unwrap();
         let (response, ()) = serve(&layer, &sealed(&layer, "came in"), |session| {
             outgrow(&session);
             assert_eq!(session.get(), note("came in"));
@@ -339,7 +335,7 @@ fn after_too_large_a_session_that_came_in_is_as_it_came() {
 #[test]
 fn after_too_large_an_earlier_change_is_sent() {
     for mode in MODES {
-        let layer = builder(&Clock::new()).mode(mode).build().unwrap();
+        let layer = builder(&Clock::at(noon())).mode(mode).build().unwrap();
         for cookies in [HeaderMap::new(), sealed(&layer, "came in")] {
             let (response, meta) = serve(&layer, &cookies, |session| {
                 session.set(note("changed")).unwrap();
@@ -358,7 +354,7 @@ fn after_too_large_an_earlier_change_is_sent() {
 #[test]
 fn after_too_large_a_change_that_fits_is_sent() {
     for mode in MODES {
-        let layer = builder(&Clock::new()).mode(mode).build().unwrap();
+        let layer = builder(&Clock::at(noon())).mode(mode).build().unwrap();
         let (response, ()) = serve(&layer, &sealed(&layer, "came in"), |session| {
             outgrow(&session);
             session.update(|note| note.text.push_str(" and changed")).unwrap();
@@ -370,7 +366,7 @@ fn after_too_large_a_change_that_fits_is_sent() {
 
 #[test]
 fn after_too_large_a_renewal_is_kept() {
-    let layer = builder(&Clock::new()).build().unwrap();
+    let layer = builder(&Clock::at(noon())).build().unwrap();
     let cookies = sealed(&layer, "came in");
     let (response, id) = serve(&layer, &cookies, |session| {
         session.renew().unwrap();
@@ -388,7 +384,7 @@ fn after_too_large_a_renewal_is_kept() {
 #[test]
 fn remaining_is_exact() {
     for mode in MODES {
-        let layer = builder(&Clock::new()).mode(mode).max_set_cookie(600).build().unwrap();
+        let layer = builder(&Clock::at(noon())).mode(mode).max_set_cookie(600).build().unwrap();
         let (_, max) = serve(&layer, &HeaderMap::new(), |session| {
             assert_eq!(session.get(), Note::default());
             session.remaining() + 1
@@ -419,7 +415,7 @@ fn remaining_is_exact() {
 
 #[test]
 fn remaining_after_clear_is_that_of_a_new_session() {
-    let layer = builder(&Clock::new()).build().unwrap();
+    let layer = builder(&Clock::at(noon())).build().unwrap();
     let (_, fresh) = serve(&layer, &HeaderMap::new(), |session| session.remaining());
     serve(&layer, &sealed(&layer, "came in"), |session| {
         assert_eq!(session.remaining(), fresh - "came in".len());
@@ -436,7 +432,7 @@ fn the_form_that_is_written_is_measured() {
         twice: String,
     }
     for mode in MODES {
-        let layer = builder(&Clock::new())
+        let layer = builder(&Clock::at(noon()))
             .mode(mode)
             .schema(2)
             .migrate_from(1, |old: Doubled| note(&old.twice[..old.twice.len() / 2]))
@@ -478,7 +474,7 @@ impl Outgrown {
     }
 
     fn by_configuration(mode: Mode) -> Self {
-        let clock = Clock::new();
+        let clock = Clock::at(noon());
         let text = "x".repeat(2000);
         let cookies = sealed(&builder(&clock).mode(mode).build().unwrap(), &text);
         let layer = builder(&clock).mode(mode).max_set_cookie(1000).build().unwrap();
@@ -491,7 +487,7 @@ impl Outgrown {
         struct Terse {
             times: u16,
         }
-        let clock = Clock::new();
+        let clock = Clock::at(noon());
         let former = SessionLayer::<Terse>::builder(ring()).mode(mode).build().unwrap();
         let cookie = former.codec().seal(&Terse { times: 4000 }, None, None, noon()).unwrap();
         let layer = builder(&clock)
@@ -543,7 +539,7 @@ fn an_outgrown_session_is_not_reissued_and_that_is_counted() {
 #[test]
 fn a_session_that_fits_is_reissued_and_not_counted() {
     for mode in MODES {
-        let clock = Clock::new();
+        let clock = Clock::at(noon());
         let layer = builder(&clock).mode(mode).build().unwrap();
         let cookies = sealed(&layer, "fits");
         clock.set(noon() + THRESHOLD);
@@ -555,7 +551,7 @@ fn a_session_that_fits_is_reissued_and_not_counted() {
 
 #[test]
 fn an_outgrown_session_is_not_counted_before_a_reissue_is_due() {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let cookies = sealed(&builder(&clock).build().unwrap(), &"x".repeat(2000));
     let layer = builder(&clock).max_set_cookie(1000).build().unwrap();
     clock.set(noon() + THRESHOLD - Duration::from_millis(1));
@@ -635,7 +631,7 @@ fn an_outgrown_session_can_be_cleared() {
 
 #[test]
 fn a_longer_domain_can_outgrow_the_budget_too() {
-    let clock = Clock::new();
+    let clock = Clock::at(noon());
     let named = || builder(&clock).name("__Secure-id");
     let former = named().build().unwrap();
     let (response, ()) = serve(&former, &HeaderMap::new(), |session| {
@@ -658,7 +654,7 @@ fn a_longer_domain_can_outgrow_the_budget_too() {
 fn a_budget_is_refused_that_has_no_room_for_the_default() {
     for case in Case::all().into_iter().filter(|case| case.max == 500) {
         let build = |max| {
-            let mut builder = builder(&Clock::new()).mode(case.mode).name(case.name).max_set_cookie(max);
+            let mut builder = builder(&Clock::at(noon())).mode(case.mode).name(case.name).max_set_cookie(max);
             if let Some(domain) = case.domain {
                 builder = builder.domain(domain);
             }
@@ -737,51 +733,4 @@ fn only_cookie(response: &Response<()>) -> String {
 fn jar(set_cookie: &str) -> HeaderMap {
     let pair = set_cookie.split(';').next().unwrap();
     HeaderMap::from_iter([(COOKIE, pair.parse::<HeaderValue>().unwrap())])
-}
-
-/// One request through the layer. Nothing in it waits, so no runtime is needed.
-fn serve<T, R>(
-    layer: &SessionLayer<T>,
-    headers: &HeaderMap,
-    handler: impl FnOnce(Session<T>) -> R,
-) -> (Response<()>, R)
-where
-    T: Default + Serialize + DeserializeOwned + Send + 'static,
-{
-    let (mut handler, mut result) = (Some(handler), None);
-    let service = service_fn(|request: Request<()>| {
-        let session = Session::from_parts(&request.into_parts().0).unwrap();
-        result = Some(handler.take().unwrap()(session));
-        ready(Ok::<_, Infallible>(Response::new(())))
-    });
-    let mut request = Request::new(());
-    *request.headers_mut() = headers.clone();
-    let response = {
-        let mut future = pin!(layer.layer(service).oneshot(request));
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(response)) => response,
-            Poll::Pending => panic!("nothing here waits"),
-        }
-    };
-    (response, result.unwrap())
-}
-
-/// A clock that stands still until it is set; it begins at noon.
-#[derive(Clone)]
-struct Clock(Arc<AtomicU64>);
-
-impl Clock {
-    fn new() -> Self {
-        let clock = Clock(Arc::default());
-        clock.set(noon());
-        clock
-    }
-
-    fn set(&self, now: SystemTime) {
-        self.0.store(now.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64, SeqCst);
-    }
-
-    fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0.load(SeqCst))
-    }
 }
