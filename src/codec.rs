@@ -3,6 +3,7 @@
 
 use crate::{
     cookie::{self, SetCookie, Template},
+    encode::{self, Tuples},
     error::{Incoming, NotEncodable, ParseIdError, RejectedKind, TooLarge, UpdateError},
     frame::{self, Frame, FrameError, Suite},
     key::{KeyId, Purpose},
@@ -231,6 +232,8 @@ impl Meta {
 pub(crate) struct Payload {
     buffer: Vec<u8>,
     at: usize,
+    /// Of what was encoded here; nothing of what came in.
+    tuples: Tuples,
 }
 
 impl Payload {
@@ -246,26 +249,31 @@ impl Payload {
     fn encode<V: Serialize>(value: &V, hint: usize) -> Result<Payload, NotEncodable> {
         let mut buffer = Vec::with_capacity(ROOM + hint + Suite::HmacSha256.behind());
         buffer.resize(ROOM, 0);
-        let buffer = postcard::to_extend(value, buffer).map_err(|_| NotEncodable::Serialize)?;
-        Ok(Payload { buffer, at: ROOM })
+        let (buffer, tuples) = encode::encode(value, buffer)?;
+        Ok(Payload { buffer, at: ROOM, tuples })
     }
 }
 
-/// Whether a value of this type comes back as it was, if it can be encoded at all.
+/// Whether a value of this type comes back as it was, if its `Serialize` takes it at all.
 pub(crate) fn comes_back<V: Serialize + DeserializeOwned>(value: &V) -> bool {
-    Payload::encode(value, 0).map_or(true, |payload| again::<V>(payload.bytes()))
+    match Payload::encode(value, 0) {
+        Ok(payload) => again::<V>(&payload),
+        Err(error) => error == NotEncodable::Serialize,
+    }
 }
 
-/// Whether an encoding decodes, and encodes again to the same bytes in any order: a `HashMap` comes
-/// back in another one.
-fn again<V: Serialize + DeserializeOwned>(encoded: &[u8]) -> bool {
+/// Whether an encoding decodes, and encodes again to the same bytes in any order (a `HashMap` comes
+/// back in another one), with as many fields in as many tuples.
+fn again<V: Serialize + DeserializeOwned>(encoded: &Payload) -> bool {
     fn sorted(bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
         bytes.sort_unstable();
         bytes
     }
-    let again = decode::<V>(encoded).and_then(|value| Payload::encode(&value, encoded.len()).ok());
-    again.is_some_and(|again| sorted(again.bytes()) == sorted(encoded))
+    let again = decode::<V>(encoded.bytes()).and_then(|value| Payload::encode(&value, encoded.len()).ok());
+    again.is_some_and(|again| {
+        again.tuples == encoded.tuples && sorted(again.bytes()) == sorted(encoded.bytes())
+    })
 }
 
 /// Decodes a payload that has been authenticated; all of it, to the last byte.
@@ -517,7 +525,7 @@ impl<T> SessionCodec<T> {
             Verdict::FromTheFuture => Err(RejectedKind::FromTheFuture),
             Verdict::Expired => Err(RejectedKind::Expired),
             Verdict::Live => {
-                let payload = Payload { buffer, at: at + META };
+                let payload = Payload { buffer, at: at + META, tuples: Tuples::default() };
                 Ok(Candidate { meta, suite, key_id, fallback: fallback.cloned(), payload })
             }
         }
@@ -578,7 +586,7 @@ impl<T> SessionCodec<T> {
         let key = keys.session()?;
         let suite = key.suite();
         let nonce = nonce_for(suite)?;
-        let Payload { mut buffer, at } = payload;
+        let Payload { mut buffer, at, .. } = payload;
         buffer.get_mut(at.checked_sub(META)?..at)?.copy_from_slice(&meta.to_bytes());
         let start = at.checked_sub(META + suite.before())?;
         key.seal(keys.primary_id().0, &nonce, &mut buffer, start)?;
@@ -763,7 +771,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
             let migration = self.schemas.migrations.iter().find(|(form, _)| form.schema == written);
             migration.is_some_and(|(_, migrate)| migrate(out.bytes()).is_some())
         });
-        out && again::<T>(encoded.own.bytes())
+        out && again::<T>(&encoded.own)
     }
 
     /// A copy of the value from its stored encoding.

@@ -691,8 +691,9 @@ impl Error for TooLarge {}
 pub enum NotEncodable {
     /// The type's `Serialize` failed, or asked for what the format does not have (`flatten` does).
     Serialize,
-    /// What was encoded does not decode, or encodes to other bytes then: `skip_serializing_if` and skipped
-    /// enum variants do that, and a `Serialize` that depends on the time.
+    /// `skip_serializing_if` leaves a field out, which the format cannot tell; or what was encoded does not
+    /// decode, or encodes to other bytes then: skipped enum variants do that, and a `Serialize` that depends
+    /// on the time.
     RoundTrip,
 }
 
@@ -701,8 +702,8 @@ impl fmt::Display for NotEncodable {
         f.write_str(match self {
             NotEncodable::Serialize => "its Serialize fails, or uses what the format does not have (flatten does)",
             NotEncodable::RoundTrip => {
-                "it does not come back as it was written (skip_serializing_if and skipped enum variants do that, or a \
-                 Serialize that depends on the time)"
+                "it does not come back as it was written (a field that skip_serializing_if leaves out does that, a \
+                 skipped enum variant, or a Serialize that depends on the time)"
             }
         })
     }

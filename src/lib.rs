@@ -214,6 +214,7 @@ mod cache;
 mod codec;
 mod config;
 mod cookie;
+mod encode;
 mod error;
 #[cfg(feature = "axum")]
 mod extract;

@@ -336,3 +336,279 @@ fn a_value_that_build_did_not_try_is_refused_by_the_update_that_would_lose_it() 
     });
     assert!(names(&response).is_empty());
 }
+
+/// What serde leaves out of a value, and how that would be read: as a value that encodes to the same bytes.
+mod left_out {
+    use super::*;
+    use cookie_session::{Mode, NotEncodable};
+    use serde::Serializer;
+    use std::{
+        collections::{BTreeMap, HashMap},
+        fmt::Debug,
+        net::IpAddr,
+    };
+
+    /// A discount that `build()` does not try.
+    const STANDARD: u8 = 77;
+
+    fn is_standard(discount: &u8) -> bool {
+        *discount == STANDARD
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Order {
+        #[serde(skip_serializing_if = "is_standard")]
+        discount: u8,
+        items: Vec<u8>,
+    }
+
+    /// An order whose only item is read as its discount.
+    fn lost() -> Order {
+        Order { discount: STANDARD, items: vec![0] }
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct OrderTuple(#[serde(skip_serializing_if = "is_standard")] u8, Vec<u8>);
+
+    /// Two fields that are left out are as many as a pair has, which is read as them.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct OrderOfPairs(
+        #[serde(skip_serializing_if = "is_standard")] u8,
+        #[serde(skip_serializing_if = "is_standard")] u8,
+        Vec<Pair>,
+    );
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Pair(u8, u8);
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    enum Step {
+        #[default]
+        Nothing,
+        Placed(Order),
+        Buy {
+            #[serde(skip_serializing_if = "is_standard")]
+            discount: u8,
+            items: Vec<u8>,
+        },
+        BuyTuple(#[serde(skip_serializing_if = "is_standard")] u8, Vec<u8>),
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Within {
+        before: u8,
+        order: Order,
+        after: u8,
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct WithinTuple(u8, Order);
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Newtype(Order);
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Cart {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        discount: Option<u8>,
+        items: Vec<(u8, u8)>,
+    }
+
+    impl Default for Cart {
+        fn default() -> Self {
+            Cart { discount: Some(0), items: Vec::new() }
+        }
+    }
+
+    const REFUSED: UpdateError = UpdateError::NotEncodable(NotEncodable::RoundTrip);
+
+    /// postcard reads another value, and writes it as it was read.
+    fn assert_misread<T: Data + Debug + PartialEq>(lost: &T) {
+        let bytes = postcard::to_allocvec(lost).expect("postcard takes it");
+        let other: T = postcard::from_bytes(&bytes).expect("postcard reads it");
+        assert_ne!(other, *lost);
+        assert_eq!(postcard::to_allocvec(&other), Ok(bytes));
+    }
+
+    fn is_refused<T: Data + Clone + Debug + PartialEq>(good: T, lost: T) {
+        assert_misread(&lost);
+        let clock = Clock::new();
+        let layer = layer::<T>(&clock);
+        let cookie = sealed(&layer, &good, clock.now());
+        let (left, response) = visit(&layer, &cookie, |session| {
+            assert_eq!(session.set(lost.clone()), Err(REFUSED), "{lost:?}");
+            assert_eq!(session.update(|value| *value = lost.clone()), Err(REFUSED), "{lost:?}");
+            assert!(!session.is_changed());
+            session.get()
+        });
+        assert_eq!(left, good);
+        assert!(names(&response).is_empty(), "{lost:?}");
+        assert_eq!(layer.codec().seal(&lost, None, None, clock.now()).err(), Some(REFUSED));
+        assert_eq!(visit(&layer, &cookie, Session::get).0, good);
+    }
+
+    #[test]
+    fn a_field_that_is_left_out_is_refused_wherever_it_stands() {
+        is_refused(Order { discount: 1, items: vec![2] }, lost());
+        is_refused(Newtype(Order::default()), Newtype(lost()));
+        is_refused(Within { before: 1, ..Within::default() }, Within { before: 2, order: lost(), after: 3 });
+        is_refused(WithinTuple::default(), WithinTuple(1, lost()));
+        is_refused((1, Order::default()), (2, lost()));
+        is_refused(Some(Order::default()), Some(lost()));
+        is_refused(vec![Order::default()], vec![Order::default(), lost()]);
+        is_refused(BTreeMap::from([(1, Order::default())]), BTreeMap::from([(1, lost())]));
+        is_refused(HashMap::from([(1, Order::default())]), HashMap::from([(1, lost())]));
+        is_refused(Ok::<_, ()>(Step::Nothing).ok(), Some(Step::Placed(lost())));
+        is_refused(Step::Nothing, Step::Buy { discount: STANDARD, items: vec![0] });
+        is_refused(vec![vec![Some(Step::Nothing)]], vec![vec![Some(Step::Placed(lost()))]]);
+    }
+
+    #[test]
+    fn a_field_that_is_left_out_of_a_tuple_is_refused_though_serde_does_not_tell() {
+        let lost = OrderTuple(STANDARD, vec![0]);
+        is_refused(OrderTuple(1, vec![2]), lost.clone());
+        is_refused(vec![OrderTuple::default(); 2], vec![OrderTuple::default(), lost]);
+        is_refused(Step::BuyTuple(1, vec![2]), Step::BuyTuple(STANDARD, vec![0]));
+        is_refused(OrderOfPairs::default(), OrderOfPairs(STANDARD, STANDARD, vec![Pair(5, 0)]));
+    }
+
+    #[test]
+    fn a_session_without_a_layer_refuses_it_too() {
+        let lost = Cart { discount: None, items: vec![(99, 0)] };
+        assert_misread(&lost);
+        let session = Session::detached(Cart::default());
+        assert_eq!(session.set(lost), Err(REFUSED));
+        assert_eq!(session.get(), Cart::default());
+    }
+
+    #[test]
+    fn build_refuses_a_type_of_which_each_value_it_tries_is_misread_without_a_trace() {
+        #[derive(Serialize, Deserialize)]
+        struct CartTuple(#[serde(skip_serializing_if = "Option::is_none")] Option<u8>, Vec<(u8, u8)>);
+        impl Default for CartTuple {
+            fn default() -> Self {
+                CartTuple(Some(0), Vec::new())
+            }
+        }
+        #[derive(Default, Serialize, Deserialize)]
+        enum Visit {
+            #[default]
+            Nothing,
+            Cart {
+                #[serde(skip_serializing_if = "Option::is_none")]
+                discount: Option<u8>,
+                items: Vec<(u8, u8)>,
+            },
+        }
+        #[derive(Default, Serialize, Deserialize)]
+        enum VisitTuple {
+            #[default]
+            Nothing,
+            Cart(#[serde(skip_serializing_if = "Option::is_none")] Option<u8>, Vec<(u8, u8)>),
+        }
+        fn refused<T: Data>() {
+            let clock = Clock::new();
+            let build = builder::<T>(&clock).build();
+            let doubted = matches!(build, Err(ConfigError::DoesNotComeBack { .. }));
+            assert!(doubted, "{}: {build:?}", std::any::type_name::<T>());
+            let writes = builder::<u8>(&clock).schema(2).migrate_from(1, |_: T| 0);
+            let build = writes.write_as(1, |_| T::default()).build();
+            let doubted = matches!(build, Err(ConfigError::DoesNotComeBack { .. }));
+            assert!(doubted, "{}: {build:?}", std::any::type_name::<T>());
+        }
+        refused::<Cart>();
+        refused::<Vec<Option<Cart>>>();
+        refused::<CartTuple>();
+        refused::<Visit>();
+        refused::<VisitTuple>();
+        let _ = [Visit::Cart { discount: None, items: Vec::new() }];
+        let _ = [VisitTuple::Cart(None, Vec::new())];
+    }
+
+    /// A serializer is asked in each way that there is.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Everything {
+        unsigned: (bool, u8, u16, u32, u64, u128),
+        signed: (i8, i16, i32, i64, i128),
+        floats: (f32, f64),
+        text: (char, String),
+        #[serde(serialize_with = "collected")]
+        collected: String,
+        /// Text, where a person is to read it.
+        address: Option<IpAddr>,
+        #[serde(serialize_with = "as_bytes")]
+        bytes: Vec<u8>,
+        nothing: (Option<u8>, (), Unit),
+        lists: (Vec<Newtype>, [u16; 2], BTreeMap<String, Step>),
+        tuples: (WithinTuple, Step),
+        variants: [Step; 3],
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Unit;
+
+    fn collected<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(text)
+    }
+
+    fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    fn everything() -> Everything {
+        let order = || Order { discount: 1, items: vec![2, 3] };
+        Everything {
+            unsigned: (true, u8::MAX, u16::MAX, u32::MAX, u64::MAX, u128::MAX),
+            signed: (i8::MIN, i16::MIN, i32::MIN, i64::MIN, i128::MIN),
+            floats: (0.1, -0.0),
+            text: ('ß', "text".to_owned()),
+            collected: "collected".to_owned(),
+            address: Some([127, 0, 0, 1].into()),
+            bytes: vec![0, 255],
+            nothing: (None, (), Unit),
+            lists: (
+                vec![Newtype(order())],
+                [1, 300],
+                BTreeMap::from([("key".to_owned(), Step::Placed(order()))]),
+            ),
+            tuples: (WithinTuple(1, order()), Step::BuyTuple(1, vec![2])),
+            variants: [Step::Nothing, Step::Placed(order()), Step::Buy { discount: 1, items: vec![2] }],
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_what_postcard_writes() {
+        let clock = Clock::new();
+        let layer = builder::<Everything>(&clock).mode(Mode::Signed).build().expect("good settings");
+        for value in [Everything::default(), everything()] {
+            let cookie = sealed(&layer, &value, clock.now());
+            assert_eq!(Ok(signed_payload(&cookie)), postcard::to_allocvec(&value));
+            assert_eq!(visit(&layer, &cookie, Session::get).0, value);
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_neither_written_nor_read_is_no_obstacle() {
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        struct Page {
+            user: u8,
+            #[serde(skip)]
+            cached: u8,
+            visits: HashMap<String, WithACache>,
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        struct WithACache(u8, #[serde(skip)] u8, u8);
+
+        let clock = Clock::new();
+        let layer = layer::<Page>(&clock);
+        let page = |cached| Page {
+            user: 1,
+            cached,
+            visits: (0..20).map(|n| (n.to_string(), WithACache(n, cached, 3))).collect(),
+        };
+        let (stored, response) = visit(&layer, "", |session| session.set(page(9)));
+        assert_eq!(stored, Ok(()));
+        let cookie = session_in(&response).expect("it was written");
+        assert_eq!(visit(&layer, &cookie, Session::get).0, page(0));
+    }
+}
