@@ -443,6 +443,10 @@ impl<T> SessionBuilder<T> {
     ///
     /// After a change of Domain, Path or Partitioned browsers send both cookies, the old one first,
     /// for ever. `clear`, and the first write after several arrived, remove these too.
+    ///
+    /// Where old and new instances run side by side, deploy in two steps, or a sign-out at an old instance
+    /// leaves the new cookie: first a release that names the *new* identity here, then one that has it, and
+    /// names the old one.
     pub fn formerly(mut self, identity: Identity) -> Self {
         self.settings.formerly.push(identity);
         self
