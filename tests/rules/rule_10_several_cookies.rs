@@ -414,3 +414,39 @@ fn a_sign_out_elsewhere_removes_a_cookie_that_was_not_sent_there() {
     browser.visit(&layer, |session| assert!(session.clear()));
     assert_eq!(browser.count("id"), 0);
 }
+
+/// A changed Path in two steps. All orders of signing in and out on old and new instances, by one browser.
+#[test]
+fn a_path_is_changed_in_two_steps_and_a_sign_out_holds_on_either_side() {
+    let clock = Clock::new();
+    let ring = ring();
+    let at = |path: &str, formerly: &[&str]| {
+        let mut builder = builder_over::<Shop>(ring.clone(), &clock).name("__Secure-id").path(path);
+        for path in formerly {
+            builder = builder.formerly(Identity::current().path(*path));
+        }
+        builder.build().unwrap()
+    };
+    let steps = [at("/app", &[]), at("/app", &["/"]), at("/", &["/app"]), at("/", &[])];
+    for pair in steps.windows(2) {
+        for (here, there) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
+            let mut browser = Browser::new(&clock);
+            let at = |browser: &Browser| browser.cookies_at("/app");
+            browser.receive(&respond(here, request(&at(&browser)), |session| {
+                session.set(user(1)).unwrap();
+                status(200)
+            }));
+            clock.pass(SECOND);
+            let cookies = at(&browser);
+            assert_eq!(who(there, &cookies), Some(1));
+            browser.receive(&respond(there, request(&cookies), |session| {
+                assert!(session.clear());
+                status(200)
+            }));
+            for layer in [here, there] {
+                assert_eq!(who(layer, &at(&browser)), None);
+                assert_eq!(who(layer, &browser.cookies_at("/")), None);
+            }
+        }
+    }
+}
