@@ -115,6 +115,7 @@ impl Secrets {
         };
         let key = [half(1), half(2)].map(u128::to_be_bytes).concat();
         self.bytes("a message's key", &key.try_into().unwrap());
+        self.add("K1 of suite 1", &k1.to_be_bytes());
     }
 }
 
