@@ -26,11 +26,11 @@ use std::{
     future::{Ready, ready},
     hash::Hash,
     panic::{RefUnwindSafe, UnwindSafe},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tower::{Layer as _, Service as _, service_fn};
+use tower::{Layer as _, Service, service_fn};
 
 /// `Send`, and not `Sync`, `Clone` or `Debug`.
 #[derive(Default, Serialize, Deserialize)]
@@ -223,6 +223,7 @@ impl Secrets {
 
     fn are_kept_by(&self, shown: &dyn Debug) {
         for text in [format!("{shown:?}"), format!("{shown:#?}")] {
+            assert!(!text.is_empty());
             assert_eq!(self.find(&text), None, "{text}");
         }
     }
@@ -376,6 +377,29 @@ fn a_service_and_its_future_keep_the_session() {
     request.headers_mut().insert(COOKIE, cookie.request_header());
     let future = service.call(request);
     secrets.are_kept_by(&future);
+}
+
+/// A service that is ready when it is told so.
+struct Gate(bool);
+
+impl Service<Request<()>> for Gate {
+    type Response = Response<()>;
+    type Error = &'static str;
+    type Future = Ready<Result<Response<()>, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if self.0 { Poll::Ready(Err("broken")) } else { Poll::Pending }
+    }
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        ready(Err("called"))
+    }
+}
+
+#[test]
+fn the_service_is_ready_when_the_inner_one_is() {
+    let mut context = Context::from_waker(Waker::noop());
+    assert_eq!(layer().layer(Gate(false)).poll_ready(&mut context), Poll::Pending);
+    assert_eq!(layer().layer(Gate(true)).poll_ready(&mut context), Poll::Ready(Err("broken")));
 }
 
 #[test]
