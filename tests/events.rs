@@ -4,8 +4,8 @@
 
 use cookie_session::{Key, KeyRing, KeyRingHandle, Session, SessionLayer};
 use http::{
-    HeaderValue, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, COOKIE},
+    HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY},
 };
 use std::{
     cell::RefCell,
@@ -203,4 +203,86 @@ fn a_session_that_is_asked_for_too_late_is_an_error() {
     });
     let names: Vec<_> = seen.iter().map(|(level, name, _)| (*level, name.as_str())).collect();
     assert_eq!(names, [(Level::ERROR, "session_too_late")]);
+}
+
+fn names(seen: &[(Level, String, String)]) -> Vec<(Level, &str)> {
+    seen.iter().map(|(level, name, _)| (*level, name.as_str())).collect()
+}
+
+#[test]
+fn what_goes_well_is_no_event() {
+    let layer = layer();
+    let good = layer.codec().seal(&7, None, None, SystemTime::now()).expect("it fits");
+    let cookie = format!("{}={}", good.name(), good.value());
+    let seen = events(|| {
+        for cookie in ["", &cookie] {
+            respond(&layer, cookie, |session| {
+                session.read(|_| ());
+                Response::new(())
+            });
+            // An earlier cookie of the session's name is the handler's, and is replaced.
+            for earlier in [None, Some("__Host-Http-session=x; Secure; Path=/")] {
+                respond(&layer, cookie, |session| {
+                    session.set(8).expect("it fits");
+                    let mut response = Response::new(());
+                    response
+                        .headers_mut()
+                        .extend(earlier.map(|earlier| (SET_COOKIE, HeaderValue::from_static(earlier))));
+                    response
+                });
+            }
+            respond(&layer, cookie, |session| {
+                session.clear();
+                Response::new(())
+            });
+        }
+    });
+    assert_eq!(names(&seen), []);
+}
+
+#[test]
+fn a_layer_inside_another_with_other_settings_is_a_warning() {
+    let (layer, other) = (self::layer(), self::layer());
+    let events_of = |inner: &SessionLayer<u32>| {
+        let mut service =
+            layer.layer(inner.layer(service_fn(|_: Request<()>| {
+                std::future::ready(Ok::<_, Infallible>(Response::new(())))
+            })));
+        events(|| {
+            let response = pin!(service.call(Request::new(()))).poll(&mut Context::from_waker(Waker::noop()));
+            assert!(response.is_ready());
+        })
+    };
+    assert_eq!(names(&events_of(&layer.clone())), []);
+    assert_eq!(names(&events_of(&other)), [(Level::WARN, "session_layer_nested")]);
+}
+
+/// `http` takes 2^15 names of headers. Where `Vary` or `private` find no room, neither does the session's cookie, even
+/// in the place of an earlier one.
+#[test]
+fn a_response_with_too_many_headers_is_an_error_and_gets_no_cookie() {
+    let layer = layer();
+    let earlier = "__Host-Http-session=x; Secure; Path=/";
+    for there in [[CACHE_CONTROL.as_str(), "private"], [VARY.as_str(), "cookie"]] {
+        let sent = RefCell::new(Vec::new());
+        let seen = events(|| {
+            let mut service = layer.layer(service_fn(|request: Request<()>| {
+                let session = Session::<u32>::from_parts(&request.into_parts().0).expect("its layer");
+                session.set(8).expect("it fits");
+                let mut response = Response::new(());
+                let headers = response.headers_mut();
+                headers.insert(there[0], HeaderValue::from_static(there[1]));
+                headers.insert(SET_COOKIE, HeaderValue::from_static(earlier));
+                let mut names = (0..1 << 15).map(|n| HeaderName::try_from(format!("x-{n}")).expect("a name"));
+                let full = names.any(|name| headers.try_append(name, HeaderValue::from_static("x")).is_err());
+                assert!(full);
+                std::future::ready(Ok::<_, Infallible>(response))
+            }));
+            let response = pin!(service.call(Request::new(()))).poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Ok(response)) = response else { panic!("ready at once") };
+            sent.replace(response.headers().get_all(SET_COOKIE).iter().cloned().collect());
+        });
+        assert_eq!(names(&seen), [(Level::ERROR, "session_headers_full")], "{there:?}");
+        assert_eq!(sent.into_inner(), [earlier]);
+    }
 }
