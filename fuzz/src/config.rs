@@ -62,6 +62,9 @@ pub fn run(data: &[u8]) {
         Some((b'j', text)) => text_of(text).map_or((), |text| json(&text)),
         Some((choice, rest)) => {
             let Ok(settings) = settings(&mut Unstructured::new(rest)) else { return };
+            if has_a_piece_by_chance(&settings) {
+                return;
+            }
             // TOML has no null.
             match toml::to_string(&settings) {
                 Ok(text) if choice & 1 == 0 => toml(&text),
@@ -156,6 +159,21 @@ fn has_a_piece(text: &str) -> bool {
     static PIECES: LazyLock<HashSet<Vec<u8>>> =
         LazyLock::new(|| SPELLINGS.iter().flat_map(|spelling| pieces(spelling)).collect());
     pieces(text).any(|piece| PIECES.contains(&piece))
+}
+
+/// A number or a text that shares octets with the key, and is no planted one: it may be shown.
+fn has_a_piece_by_chance(value: &Value) -> bool {
+    let by_chance =
+        |text: &str| has_a_piece(text) && !SPELLINGS.iter().any(|spelling| text.contains(spelling.trim()));
+    match value {
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| by_chance(name) || has_a_piece_by_chance(value))
+        }
+        Value::Array(list) => list.iter().any(has_a_piece_by_chance),
+        Value::String(text) => by_chance(text),
+        Value::Number(number) => by_chance(&number.to_string()),
+        Value::Null | Value::Bool(_) => false,
+    }
 }
 
 fn keeps_the_secret(text: &str) {
