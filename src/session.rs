@@ -260,12 +260,12 @@ impl<T> Session<T> {
 impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     /// The session of a request, for use without axum's extractors.
     ///
+    /// One that is first asked for when the response's headers have left (in a streamed body) is empty: caches
+    /// were not told that the response is for one visitor.
+    ///
     /// # Errors
     ///
     /// [`MissingLayer`] if no [`SessionLayer<T>`](crate::SessionLayer) is around the service.
-    ///
-    /// A session that is first asked for when the response's headers have left (in a streamed body) is empty:
-    /// caches were not told that the response is for one visitor.
     pub fn from_parts(parts: &Parts) -> Result<Self, MissingLayer> {
         let missing = MissingLayer { type_name: std::any::type_name::<T>() };
         let session =
@@ -805,11 +805,13 @@ impl<T> Session<T> {
     /// The head of a response whose handler did not ask for the session: whoever asks from now on gets an empty
     /// one. `false` if somebody has asked.
     pub(crate) fn retire(&self) -> bool {
-        let retired = self.0.noted.set(Noted { cookies: Vec::new(), at: 0, too_late: true }).is_ok();
-        if retired {
-            self.close();
+        if self.0.noted.get().is_some() {
+            return false;
         }
-        retired
+        // Closed first: whoever gets the empty one must not be told that a write was stored.
+        self.close();
+        // Another thread may have been given the session in between.
+        self.0.noted.set(Noted { cookies: Vec::new(), at: 0, too_late: true }).is_ok()
     }
 
     /// The head: decides what the response does about the session. Runs nothing of the user's but

@@ -1,11 +1,15 @@
 //! A key at a wrong place never reaches an error, nor the `Debug` of settings.
 
+#[path = "common/fields.rs"]
+mod fields;
+
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
 };
 use config::{Config, Environment, File, FileFormat};
 use cookie_session::{Identity, Key, KeyRing, SessionBuilder, SessionConfig, SessionLayer};
+use fields::{FIELDS, IDENTITY_FIELDS, KEY_FIELDS};
 use proptest::prelude::*;
 use serde::{
     Deserialize,
@@ -28,27 +32,6 @@ const KEY: &str = "j+84Zx/6pRk0mD7uVbQ3sTyHc1NwLf9GaXi5EeO2KqY=";
 /// A key whose hexadecimal digits are all decimal.
 const DIGITS: &str = "1029384756473829108264519037281946507382916455463728190192837465";
 const OTHER: &str = "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3";
-
-const FIELDS: [&str; 16] = [
-    "name",
-    "context",
-    "domain",
-    "path",
-    "same_site",
-    "partitioned",
-    "insecure_for_local_http",
-    "max_set_cookie",
-    "mode",
-    "accept_mode",
-    "idle_timeout",
-    "absolute_timeout",
-    "max_own_lifetime",
-    "reissue_after",
-    "keys",
-    "formerly",
-];
-const KEY_FIELDS: [&str; 4] = ["primary", "primary_file", "fallbacks", "fallbacks_file"];
-const IDENTITY_FIELDS: [&str; 4] = ["name", "domain", "path", "partitioned"];
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -8,8 +8,12 @@
 //! No file is read and no environment: a path under a name that ends in `_file` gets a NUL in front,
 //! which no file system is asked for.
 
+#[path = "../../tests/common/fields.rs"]
+mod fields;
+
 use arbitrary::{Result, Unstructured};
 use cookie_session::{Incoming, Key, KeyRing, SessionConfig, SessionLayer, SetCookie};
+use fields::{FIELDS, IDENTITY_FIELDS, KEY_FIELDS};
 use http::{HeaderMap, header::COOKIE};
 use serde_json::{Map, Value, json};
 use std::{
@@ -29,27 +33,6 @@ const SPELLINGS: [&str; 7] = [
     "j+84Zx/6pRk0mD7uVbQ3sT yHc1NwLf9GaXi5EeO2KqY=",
     "1029384756473829108264519037281946507382916455463728190192837465",
 ];
-
-const FIELDS: [&str; 16] = [
-    "name",
-    "context",
-    "domain",
-    "path",
-    "same_site",
-    "partitioned",
-    "insecure_for_local_http",
-    "max_set_cookie",
-    "mode",
-    "accept_mode",
-    "idle_timeout",
-    "absolute_timeout",
-    "max_own_lifetime",
-    "reissue_after",
-    "keys",
-    "formerly",
-];
-const KEY_FIELDS: [&str; 4] = ["primary", "primary_file", "fallbacks", "fallbacks_file"];
-const IDENTITY_FIELDS: [&str; 4] = ["name", "domain", "path", "partitioned"];
 
 static OTHER: LazyLock<KeyRing> = LazyLock::new(|| {
     let key: Key = "Lq1sEq5fYxvVwXb5Yq0oB2b8o0pJm9wq0W3Jc3mG1xk=".parse().expect("a good key");

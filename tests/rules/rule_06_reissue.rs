@@ -668,3 +668,29 @@ fn an_expired_session_is_not_brought_back_by_a_reissue() {
     assert_eq!(incoming, Incoming::Rejected(RejectedKind::Expired));
     assert_eq!(names(&response), [""; 0]);
 }
+
+/// A limit that the docs name: a re-issue carries the whole session, as a write does, so the one that arrives last
+/// stays. Within the ten seconds in which a slow response still re-issues.
+#[test]
+fn a_slow_read_that_is_due_undoes_what_was_written_meanwhile_and_one_that_is_not_due_or_late_does_not() {
+    for (aged, slow, stays) in
+        [(3 * HOUR, SECOND, false), (MINUTE, SECOND, true), (3 * HOUR, 11 * SECOND, true)]
+    {
+        let clock = Clock::new();
+        let layer = layer::<Shop>(&clock);
+        let mut browser = Browser::new(&clock);
+        browser.visit(&layer, |session| session.set(user(1)).unwrap());
+        clock.pass(aged);
+        let cookies = browser.cookies();
+        let late = respond(&layer, request(&cookies), |session| {
+            session.read(|_| ());
+            // Meanwhile the browser's other request writes, and is answered.
+            browser.visit(&layer, |session| session.update(|shop| shop.cart.push(7)).unwrap());
+            clock.pass(slow);
+            status(200)
+        });
+        browser.receive(&late);
+        let kept = browser.visit(&layer, |session| !session.get().cart.is_empty());
+        assert_eq!(kept, stays, "{aged:?}, {slow:?}");
+    }
+}

@@ -729,3 +729,65 @@ fn a_write_over_a_signed_out_session_is_a_new_session() {
     browser.receive(&old);
     assert_eq!(browser.visit(&layer, Session::incoming), SIGNED_OUT);
 }
+
+/// A mode is changed as keys are: accepted everywhere first. With a step left out the old instance knows nothing of
+/// a sign-out at the new one.
+#[test]
+fn a_mode_is_changed_in_three_steps_and_a_sign_out_holds_on_either_side() {
+    let clock = Clock::new();
+    let ring = ring();
+    let with = |writes, accepts: Option<Mode>| {
+        let builder = builder_over::<Shop>(ring.clone(), &clock).mode(writes);
+        let builder = match accepts {
+            Some(mode) => builder.accept_mode(mode),
+            None => builder,
+        };
+        builder.build().unwrap()
+    };
+    let steps = [
+        with(Mode::Encrypted, None),
+        with(Mode::Encrypted, Some(Mode::Signed)),
+        with(Mode::Signed, Some(Mode::Encrypted)),
+        with(Mode::Signed, None),
+    ];
+    // Signs in here, has a write under way here, signs out there; then the slow response arrives.
+    let comes_back = |here: &SessionLayer<Shop>, there: &SessionLayer<Shop>| {
+        let mut browser = Browser::new(&clock);
+        browser.visit(here, |session| session.set(user(1)).unwrap());
+        let slow = browser.send(here, |session| {
+            session.update(|shop| shop.cart.push(1)).unwrap();
+            status(200)
+        });
+        clock.pass(SECOND);
+        browser.visit(there, |session| assert!(session.clear()));
+        browser.receive(&slow);
+        browser.visit(here, |session| session.incoming()) == Incoming::Accepted
+    };
+    for at in 0..2 {
+        assert!(!comes_back(&steps[at], &steps[at + 1]), "step {at}");
+        assert!(!comes_back(&steps[at + 1], &steps[at]), "step {at}, back");
+    }
+    assert!(comes_back(&steps[0], &steps[2]), "a step left out");
+}
+
+/// A limit that the docs name: `<name>-out` is the marker's name, and no other session's.
+#[test]
+fn a_neighbour_with_the_name_of_the_marker_overwrites_it() {
+    for (neighbour, comes_back) in [("__Host-user-out", true), ("__Host-user-2", false)] {
+        let clock = Clock::new();
+        let layer = builder::<Shop>(&clock).name("__Host-user").build().unwrap();
+        let other = builder::<u64>(&clock).name(neighbour).build().unwrap();
+        let mut browser = Browser::new(&clock);
+        browser.visit(&layer, |session| session.set(user(1)).unwrap());
+        let slow = browser.send(&layer, |session| {
+            session.update(|shop| shop.cart.push(1)).unwrap();
+            status(200)
+        });
+        clock.pass(SECOND);
+        browser.visit(&layer, |session| assert!(session.clear()));
+        browser.visit(&other, |session| session.set(5).unwrap());
+        browser.receive(&slow);
+        let incoming = browser.visit(&layer, |session| session.incoming());
+        assert_eq!(incoming == Incoming::Accepted, comes_back, "{neighbour}");
+    }
+}
