@@ -2,7 +2,7 @@
 //! over both (dudect, eprint 2017/1123). Run by hand on a quiet machine:
 //!
 //! ```sh
-//! cargo run --release                                   # all, some ten seconds
+//! cargo run --release                                   # all, some seconds
 //! cargo run --release -- --continuous mac_in_a_cookie   # one, until Ctrl-C
 //! ```
 //!
