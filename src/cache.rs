@@ -80,9 +80,11 @@ pub(crate) fn overrule_shared(headers: &mut HeaderMap) {
             }
         }
     }
-    match HeaderValue::try_from(kept) {
-        Ok(value) if !value.is_empty() => drop(headers.insert(CACHE_CONTROL, value)),
-        _ => drop(headers.remove(CACHE_CONTROL)),
+    // Removed first: `HeaderMap` asks for room for another even where one is replaced.
+    headers.remove(CACHE_CONTROL);
+    if !kept.is_empty() {
+        // There is room if there was a header; if there was none, nothing was kept.
+        let _ = HeaderValue::try_from(kept).map(|value| headers.try_insert(CACHE_CONTROL, value));
     }
 }
 

@@ -258,7 +258,7 @@ impl Payload {
 pub(crate) fn comes_back<V: Serialize + DeserializeOwned>(value: &V) -> bool {
     match Payload::encode(value, 0) {
         Ok(payload) => again::<V>(&payload),
-        Err(error) => error == NotEncodable::Serialize,
+        Err(error) => error != NotEncodable::RoundTrip,
     }
 }
 
@@ -285,14 +285,21 @@ fn decode<V: DeserializeOwned>(payload: &[u8]) -> Option<V> {
 }
 
 pub(crate) type Migrate<T> = Box<dyn Fn(&[u8]) -> Option<T> + Send + Sync>;
-pub(crate) type Encode<T> = Box<dyn Fn(&T, usize) -> Result<Payload, NotEncodable> + Send + Sync>;
+type Encode<T> = Box<dyn Fn(&T, usize) -> Result<Payload, NotEncodable> + Send + Sync>;
+
+/// How another form is written.
+pub(crate) struct Writer<T> {
+    encode: Encode<T>,
+    /// Whether an encoding in that form comes back as it was.
+    again: fn(&Payload) -> bool,
+}
 pub(crate) type AcceptIf<T> = Box<dyn Fn(&SessionMeta, &T) -> bool + Send + Sync>;
 
 /// Which forms a codec reads and writes.
 pub(crate) struct Schemas<T> {
     pub(crate) own: Form,
     pub(crate) migrations: Vec<(Form, Migrate<T>)>,
-    pub(crate) write_as: Option<(Form, Encode<T>)>,
+    pub(crate) write_as: Option<(Form, Writer<T>)>,
 }
 
 impl<T> Schemas<T> {
@@ -302,10 +309,11 @@ impl<T> Schemas<T> {
         Box::new(move |payload| decode(payload).map(&migrate))
     }
 
-    pub(crate) fn encode_as<Old: Serialize + 'static>(
+    pub(crate) fn writer<Old: Serialize + DeserializeOwned + 'static>(
         convert: impl Fn(&T) -> Old + Send + Sync + 'static,
-    ) -> Encode<T> {
-        Box::new(move |value, hint| Payload::encode(&convert(value), hint))
+    ) -> Writer<T> {
+        let encode = Box::new(move |value: &T, hint| Payload::encode(&convert(value), hint));
+        Writer { encode, again: again::<Old> }
     }
 
     /// The form of new sessions, and of those that came in a form not newer than it.
@@ -632,7 +640,7 @@ impl<T> SessionCodec<T> {
         let mut buffer = vec![0; suite.before()];
         buffer.extend_from_slice(&time.to_le_bytes());
         key.seal(keys.primary_id().0, &nonce, &mut buffer, 0)?;
-        Some(template.set(&buffer, Some(self.rules.marker_max_age())))
+        Some(template.set(&buffer, Some(lifetime::MARKER_MAX_AGE)))
     }
 
     /// A new session's `created_at`: after every marker that the request carries or sends.
@@ -758,7 +766,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     pub(crate) fn encode(&self, value: &T, old_form: bool, hint: usize) -> Result<Encoded, NotEncodable> {
         let own = Payload::encode(value, hint)?;
         let out = match &self.schemas.write_as {
-            Some((_, encode)) if old_form => Some(encode(value, hint)?),
+            Some((_, writer)) if old_form => Some((writer.encode)(value, hint)?),
             _ => None,
         };
         Ok(Encoded { own, out })
@@ -766,12 +774,8 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
 
     /// Whether an encoded value comes back as it was.
     pub(crate) fn comes_back(&self, encoded: &Encoded) -> bool {
-        let out = encoded.out.as_ref().is_none_or(|out| {
-            let written = self.schemas.written().schema;
-            let migration = self.schemas.migrations.iter().find(|(form, _)| form.schema == written);
-            migration.is_some_and(|(_, migrate)| migrate(out.bytes()).is_some())
-        });
-        out && again::<T>(&encoded.own)
+        let out = encoded.out.as_ref().zip(self.schemas.write_as.as_ref());
+        out.is_none_or(|(out, (_, writer))| (writer.again)(out)) && again::<T>(&encoded.own)
     }
 
     /// A copy of the value from its stored encoding.
@@ -818,13 +822,15 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         let now = lifetime::from_system(now);
         let old_form = self.writes_old_form(previous.map(SessionMeta::schema));
         let encoded = self.encode(value, old_form, 0).map_err(UpdateError::NotEncodable)?;
+        // Before the value is decoded again: one that is far too large costs no more than its encoding.
+        let len = encoded.out.as_ref().unwrap_or(&encoded.own).len();
+        if len > self.max_payload {
+            return Err(UpdateError::TooLarge(self.too_large(len)));
+        }
         if !self.comes_back(&encoded) {
             return Err(UpdateError::NotEncodable(NotEncodable::RoundTrip));
         }
         let payload = encoded.out.unwrap_or(encoded.own);
-        if payload.len() > self.max_payload {
-            return Err(UpdateError::TooLarge(self.too_large(payload.len())));
-        }
         let form = self.form(old_form);
         let meta = match previous {
             Some(previous) => {

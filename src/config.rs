@@ -2,7 +2,7 @@
 
 use crate::{
     codec::{
-        self, AcceptIf, Budget, Encode, Form, Former, Migrate, Mode, Schemas, SessionCodec, SessionMeta,
+        self, AcceptIf, Budget, Form, Former, Migrate, Mode, Schemas, SessionCodec, SessionMeta, Writer,
     },
     cookie::{self, MAX_SET_COOKIE, SameSite, Target, Template},
     error::{ConfigError, KeyError, NotEncodable, Shown},
@@ -177,7 +177,7 @@ pub struct SessionBuilder<T> {
     settings: Settings,
     schema: u16,
     migrations: Vec<(u16, ShapeOf, Migrate<T>)>,
-    write_as: Vec<(u16, ShapeOf, Encode<T>)>,
+    write_as: Vec<(u16, ShapeOf, Writer<T>)>,
     accept_if: Option<AcceptIf<T>>,
     hooks: Hooks,
 }
@@ -393,7 +393,7 @@ impl<T> SessionBuilder<T> {
     where
         Old: Serialize + DeserializeOwned + 'static,
     {
-        self.write_as.push((schema, written_shape::<Old>, Schemas::encode_as(convert)));
+        self.write_as.push((schema, written_shape::<Old>, Schemas::writer(convert)));
         self
     }
 
@@ -635,7 +635,7 @@ impl Settings {
 fn read_schemas<T: Serialize + DeserializeOwned>(
     schema: u16,
     migrations: Vec<(u16, ShapeOf, Migrate<T>)>,
-    mut write_as: Vec<(u16, ShapeOf, Encode<T>)>,
+    mut write_as: Vec<(u16, ShapeOf, Writer<T>)>,
     faults: &mut Vec<ConfigError>,
 ) -> Option<Schemas<T>> {
     let form = |schema, shape: ShapeOf, faults: &mut Vec<ConfigError>| match shape() {
@@ -662,7 +662,7 @@ fn read_schemas<T: Serialize + DeserializeOwned>(
     if !write_as.is_empty() {
         faults.push(ConfigError::WriteAsTwice);
     }
-    let written = last.and_then(|(schema, shape, encode)| {
+    let written = last.and_then(|(schema, shape, writer)| {
         if !numbers.contains(&schema) {
             faults.push(ConfigError::WriteAsWithoutMigration { schema });
         }
@@ -670,7 +670,7 @@ fn read_schemas<T: Serialize + DeserializeOwned>(
         if read.iter().any(|(read, _)| read.schema == schema && read.shape != form.shape) {
             faults.push(ConfigError::WriteAsOtherShape { schema });
         }
-        Some((form, encode))
+        Some((form, writer))
     });
     Some(Schemas { own: own?, migrations: read, write_as: written })
 }

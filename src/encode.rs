@@ -3,12 +3,23 @@
 //! postcard does not describe itself. Where a field is left out, what follows is read in its place, and
 //! can even encode to the same bytes again. serde tells a serializer of each field that
 //! `skip_serializing_if` leaves out of a struct (`skip_field`), and postcard's does not listen. [`Strict`]
-//! passes everything on to postcard's, and fails there. Of a tuple struct serde tells only how many fields
-//! are written: they are counted here, for comparison with what comes back.
+//! passes everything on to postcard's, and fails there; and where a sequence, map or tuple has more or fewer
+//! elements than were announced. Of a tuple struct serde tells only how many fields are written: they are noted
+//! here, for comparison with what comes back.
+//!
+//! Values that nest too deeply fail as well: who reads them back needs a stack frame for each level, and a stack that
+//! overflows ends the process.
 
 use crate::error::NotEncodable;
 use serde::ser::{self, Serialize, Serializer};
-use std::{cell::Cell, fmt};
+use std::{
+    cell::Cell,
+    fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+/// How many values may stand in one another: as many as serde_json reads, and in a `SessionMap`.
+const LEVELS: u8 = 128;
 
 /// Appends a value's encoding to a buffer.
 #[inline]
@@ -16,37 +27,38 @@ pub(crate) fn encode<V: Serialize>(value: &V, buffer: Vec<u8>) -> Result<(Vec<u8
     let seen = Seen::default();
     match postcard::to_extend(&Strict { inner: value, seen: &seen }, buffer) {
         Ok(buffer) => Ok((buffer, seen.tuples.get())),
-        Err(_) if seen.left_out.get() => Err(NotEncodable::RoundTrip),
-        Err(_) => Err(NotEncodable::Serialize),
+        Err(_) => Err(seen.fault.get().unwrap_or(NotEncodable::Serialize)),
     }
 }
 
-/// How many tuple structs and tuple variants were written, and how many fields they had in all.
+/// Which tuple structs and tuple variants were written with how many fields, in any order: a sum of hashes, since what
+/// stands in a `HashMap` comes back in another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tuples {
-    count: usize,
-    fields: usize,
-}
+pub(crate) struct Tuples(u64);
 
 #[derive(Default)]
 struct Seen {
-    left_out: Cell<bool>,
+    /// Why it was this serializer that failed.
+    fault: Cell<Option<NotEncodable>>,
+    level: Cell<u8>,
     tuples: Cell<Tuples>,
 }
 
 impl Seen {
-    fn tuple(&self, len: usize) {
-        let Tuples { count, fields } = self.tuples.get();
-        self.tuples.set(Tuples { count: count.wrapping_add(1), fields: fields.wrapping_add(len) });
+    fn tuple(&self, name: &'static str, variant: Option<u32>, len: usize) {
+        let mut hasher = DefaultHasher::new();
+        (name, variant, len).hash(&mut hasher);
+        let Tuples(sum) = self.tuples.get();
+        self.tuples.set(Tuples(sum.wrapping_add(hasher.finish())));
     }
 
-    fn field_left_out<E: ser::Error>(&self) -> E {
-        self.left_out.set(true);
-        E::custom("a field is left out")
+    fn fail<E: ser::Error>(&self, fault: NotEncodable) -> E {
+        self.fault.set(Some(fault));
+        E::custom(fault)
     }
 }
 
-/// A serializer, what it returns for compound values, or a reference to a value for it.
+/// A serializer, or a reference to a value for it.
 struct Strict<'s, X> {
     inner: X,
     seen: &'s Seen,
@@ -62,7 +74,30 @@ impl<'s, X> Strict<'s, X> {
 impl<V: Serialize + ?Sized> Serialize for Strict<'_, &V> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.inner.serialize(self.with(serializer))
+        let level = self.seen.level.get();
+        if level == LEVELS {
+            return Err(self.seen.fail(NotEncodable::TooDeep));
+        }
+        self.seen.level.set(level + 1);
+        let result = self.inner.serialize(self.with(serializer));
+        self.seen.level.set(level);
+        result
+    }
+}
+
+/// What a serializer returns for compound values.
+struct Compound<'s, X> {
+    inner: X,
+    seen: &'s Seen,
+    /// How many elements the value said that it has, where their number is read back.
+    announced: Option<usize>,
+    written: usize,
+}
+
+impl<'s, X> Compound<'s, X> {
+    #[inline]
+    fn new<E>(inner: Result<X, E>, seen: &'s Seen, announced: Option<usize>) -> Result<Self, E> {
+        inner.map(|inner| Compound { inner, seen, announced, written: 0 })
     }
 }
 
@@ -78,13 +113,13 @@ macro_rules! forward {
 impl<'s, S: Serializer> Serializer for Strict<'s, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Strict<'s, S::SerializeSeq>;
-    type SerializeTuple = Strict<'s, S::SerializeTuple>;
-    type SerializeTupleStruct = Strict<'s, S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Strict<'s, S::SerializeTupleVariant>;
-    type SerializeMap = Strict<'s, S::SerializeMap>;
-    type SerializeStruct = Strict<'s, S::SerializeStruct>;
-    type SerializeStructVariant = Strict<'s, S::SerializeStructVariant>;
+    type SerializeSeq = Compound<'s, S::SerializeSeq>;
+    type SerializeTuple = Compound<'s, S::SerializeTuple>;
+    type SerializeTupleStruct = Compound<'s, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Compound<'s, S::SerializeTupleVariant>;
+    type SerializeMap = Compound<'s, S::SerializeMap>;
+    type SerializeStruct = Compound<'s, S::SerializeStruct>;
+    type SerializeStructVariant = Compound<'s, S::SerializeStructVariant>;
 
     #[inline]
     fn is_human_readable(&self) -> bool {
@@ -149,14 +184,12 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
 
     #[inline]
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        let Strict { inner, seen } = self;
-        Ok(Strict { inner: inner.serialize_seq(len)?, seen })
+        Compound::new(self.inner.serialize_seq(len), self.seen, len)
     }
 
     #[inline]
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        let Strict { inner, seen } = self;
-        Ok(Strict { inner: inner.serialize_tuple(len)?, seen })
+        Compound::new(self.inner.serialize_tuple(len), self.seen, Some(len))
     }
 
     #[inline]
@@ -165,9 +198,8 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         name: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        let Strict { inner, seen } = self;
-        seen.tuple(len);
-        Ok(Strict { inner: inner.serialize_tuple_struct(name, len)?, seen })
+        self.seen.tuple(name, None, len);
+        Compound::new(self.inner.serialize_tuple_struct(name, len), self.seen, Some(len))
     }
 
     #[inline]
@@ -178,21 +210,19 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        let Strict { inner, seen } = self;
-        seen.tuple(len);
-        Ok(Strict { inner: inner.serialize_tuple_variant(name, index, variant, len)?, seen })
+        self.seen.tuple(name, Some(index), len);
+        Compound::new(self.inner.serialize_tuple_variant(name, index, variant, len), self.seen, Some(len))
     }
 
     #[inline]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        let Strict { inner, seen } = self;
-        Ok(Strict { inner: inner.serialize_map(len)?, seen })
+        Compound::new(self.inner.serialize_map(len), self.seen, len)
     }
 
     #[inline]
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        let Strict { inner, seen } = self;
-        Ok(Strict { inner: inner.serialize_struct(name, len)?, seen })
+        // Its names say how many are read; some types that are written by hand announce another number.
+        Compound::new(self.inner.serialize_struct(name, len), self.seen, None)
     }
 
     #[inline]
@@ -203,14 +233,13 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        let Strict { inner, seen } = self;
-        Ok(Strict { inner: inner.serialize_struct_variant(name, index, variant, len)?, seen })
+        Compound::new(self.inner.serialize_struct_variant(name, index, variant, len), self.seen, None)
     }
 }
 
 macro_rules! compound {
     ($($trait:ident: $($method:ident($($key:ident)?)),+ $({ $skip_field:ident })?;)*) => {$(
-        impl<S: ser::$trait> ser::$trait for Strict<'_, S> {
+        impl<S: ser::$trait> ser::$trait for Compound<'_, S> {
             type Ok = S::Ok;
             type Error = S::Error;
 
@@ -220,17 +249,21 @@ macro_rules! compound {
                 $($key: &'static str,)?
                 value: &V,
             ) -> Result<(), S::Error> {
-                let value = self.with(value);
-                self.inner.$method($($key,)? &value)
+                // Of a map's two calls the second counts.
+                self.written += usize::from(stringify!($method) != "serialize_key");
+                self.inner.$method($($key,)? &Strict { inner: value, seen: self.seen })
             })+
 
             $(#[inline]
             fn $skip_field(&mut self, _: &'static str) -> Result<(), S::Error> {
-                Err(self.seen.field_left_out())
+                Err(self.seen.fail(NotEncodable::RoundTrip))
             })?
 
             #[inline]
             fn end(self) -> Result<S::Ok, S::Error> {
+                if self.announced.is_some_and(|announced| announced != self.written) {
+                    return Err(self.seen.fail(NotEncodable::RoundTrip));
+                }
                 self.inner.end()
             }
         }

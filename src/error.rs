@@ -92,6 +92,11 @@ impl KeyError {
     pub(crate) fn at(self, place: &str) -> Self {
         KeyError::At { place: showable(place), error: Box::new(self) }
     }
+
+    /// The same for one of several keys in a place.
+    pub(crate) fn at_number(self, place: &str, number: u32) -> Self {
+        KeyError::At { place: format!("{}, key {number}", showable(place)), error: Box::new(self) }
+    }
 }
 
 impl fmt::Debug for KeyError {
@@ -693,8 +698,10 @@ pub enum NotEncodable {
     Serialize,
     /// `skip_serializing_if` leaves a field out, which the format cannot tell; or what was encoded does not
     /// decode, or encodes to other bytes then: skipped enum variants do that, and a `Serialize` that depends
-    /// on the time.
+    /// on the time, or that writes another number of elements than it announces.
     RoundTrip,
+    /// More than 128 values stand in one another: to read them back could overflow the stack.
+    TooDeep,
 }
 
 impl fmt::Display for NotEncodable {
@@ -705,6 +712,7 @@ impl fmt::Display for NotEncodable {
                 "it does not come back as it was written (a field that skip_serializing_if leaves out does that, a \
                  skipped enum variant, or a Serialize that depends on the time)"
             }
+            NotEncodable::TooDeep => "more than 128 values stand in one another",
         })
     }
 }

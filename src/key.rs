@@ -70,7 +70,6 @@ impl Purpose {
 /// ```
 ///
 /// Comparison takes constant time, `Debug` shows the id only, and the bytes are zeroised on drop.
-#[derive(Clone)]
 pub struct Key {
     // Boxed, so that a move leaves no copy of the secret behind.
     secret: Box<Zeroizing<[u8; KEY_BYTES]>>,
@@ -247,6 +246,15 @@ fn weakness(secret: &[u8; KEY_BYTES]) -> Option<Weakness> {
     }
 }
 
+impl Clone for Key {
+    fn clone(&self) -> Key {
+        // Not the box's own: unoptimised, that takes the bytes over the stack.
+        let mut secret = Box::new(Zeroizing::new([0; KEY_BYTES]));
+        secret.copy_from_slice(self.secret.as_slice());
+        Key { secret, id: self.id }
+    }
+}
+
 impl PartialEq for Key {
     fn eq(&self, other: &Key) -> bool {
         self.secret.as_slice().ct_eq(other.secret.as_slice()).into()
@@ -379,7 +387,10 @@ pub(crate) fn parse_list<'t>(
     place: &'t str,
 ) -> impl Iterator<Item = Result<Key, KeyError>> + 't {
     let entries = text.split([',', '\n']).map(str::trim).filter(|entry| !entry.is_empty());
-    entries.zip(1..).map(move |(entry, number): (_, u32)| parse_one(entry, &format!("{place}, key {number}")))
+    let parse = move |(entry, number): (&str, u32)| {
+        entry.parse().map_err(|error: KeyError| error.at_number(place, number))
+    };
+    entries.zip(1..).map(parse)
 }
 
 /// The text of a key file. Its path stays out of the error: it might be a key by mistake.

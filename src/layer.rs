@@ -10,7 +10,10 @@ use crate::{
     session::{Commit, Effect, Entry, Session, Shared},
     shape::Shape,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::SET_COOKIE};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{Entry as HeaderEntry, SET_COOKIE},
+};
 use pin_project_lite::pin_project;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -187,13 +190,14 @@ impl<F, T> fmt::Debug for ResponseFuture<F, T> {
 }
 
 /// A session whose response's head is still to come. If the response never comes (the client has
-/// gone, or the service failed), writes have nowhere to go and are told so.
+/// gone, or the service failed), writes have nowhere to go and are told so; those that had been stored are told
+/// of to the log.
 struct Open<T>(Option<Session<T>>);
 
 impl<T> Drop for Open<T> {
     fn drop(&mut self) {
         if let Some(session) = &self.0 {
-            session.close();
+            session.abandon();
         }
     }
 }
@@ -241,6 +245,7 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
         return;
     }
     // An earlier cookie of the same identity is replaced, others are kept.
+    let mut kept = Vec::new();
     let stale = |earlier: &[u8]| cookies.iter().any(|(_, template)| template.is_same(earlier));
     if headers.get_all(SET_COOKIE).iter().any(|earlier| stale(earlier.as_bytes())) {
         // Those of a layer are marked, so it is another type's under this name.
@@ -254,21 +259,27 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
                 name = name
             );
         }
-        let kept: Vec<_> = headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .filter(|earlier| !stale(earlier.as_bytes()))
-            .cloned()
-            .collect();
+        let others = headers.get_all(SET_COOKIE).iter().filter(|earlier| !stale(earlier.as_bytes()));
+        kept.extend(others.cloned());
         headers.remove(SET_COOKIE);
-        for earlier in kept {
-            headers.append(SET_COOKIE, earlier);
-        }
     }
-    for (cookie, _) in cookies {
-        if headers.try_append(SET_COOKIE, cookie.into_header()).is_err() {
-            full();
+    append(headers, kept.into_iter().chain(cookies.into_iter().map(|(cookie, _)| cookie.into_header())));
+}
+
+/// Appends to `Set-Cookie`. Through one entry: by itself each value would ask for room for another name.
+fn append(headers: &mut HeaderMap, mut cookies: impl Iterator<Item = HeaderValue>) {
+    let Some(first) = cookies.next() else { return };
+    let entry = match headers.try_entry(SET_COOKIE) {
+        Ok(HeaderEntry::Occupied(mut entry)) => {
+            entry.append(first);
+            Some(entry)
         }
+        Ok(HeaderEntry::Vacant(entry)) => entry.try_insert_entry(first).ok(),
+        Err(_) => None,
+    };
+    match entry {
+        Some(mut entry) => cookies.for_each(|cookie| entry.append(cookie)),
+        None => full(),
     }
 }
 

@@ -128,14 +128,16 @@
 //! [writes the old one](SessionBuilder::write_as), then one that writes the new. Back means back to the first of
 //! these, not further: a session that came in the new form stays in it. While the old form is written, a change
 //! of what only the new one has is no change of a session in the old form. A change under the same
-//! number is noticed by the type's [`Shape`] and refused, never misread; pin
-//! [`layer.shape()`](SessionLayer::shape) in a test. Types that do not come back as they were written
+//! number is noticed by the type's [`Shape`] and refused, never misread (but where a `Deserialize` that is written
+//! by hand asks for one thing or another by what it has read: what it did not ask for when it was tried is not
+//! covered); pin [`layer.shape()`](SessionLayer::shape) in a test. Types that do not come back as they were written
 //! (`skip_serializing_if`, skipped enum variants, `flatten`, tags other than serde's default) are refused: by
 //! `build()` where the values that it makes up show it, else by the `update` whose value would be lost.
 //!
 //! # Limits
 //!
 //! * The whole `Set-Cookie` has at most [`MAX_SET_COOKIE`] bytes; [`Session::remaining`] says what is left.
+//! * At most 128 values stand in one another; what nests deeper is refused by the `update`.
 //! * The last response wins: each carries the whole session, and the browser keeps the one that arrives last,
 //!   whichever was sent or made first. Of parallel writes the others are lost, the session never is. A read whose
 //!   cookie is due for a new one sends the session too, if it is answered within ten seconds.
@@ -179,7 +181,8 @@
 //! | event (its name, and its field `event`) | level | when |
 //! |---|---|---|
 //! | `session_rejected` | debug | a cookie was not accepted; `kind` |
-//! | `session_write_dropped` | debug | a 5xx response does not send the session's change |
+//! | `session_write_dropped` | debug | a 5xx response does not send the session's change, or the response never came |
+//! | `session_clear_dropped` | warn | a session was cleared, and its response never came: the client has gone, or the service inside failed |
 //! | `session_reissue_too_large` | warn | a session no longer fits, so its cookie is not re-issued; `needed` |
 //! | `session_write_too_late` | warn | a session had ended when the headers left |
 //! | `session_cache_overruled` | warn | a cookie goes out with a response that asked for shared caching |

@@ -19,6 +19,10 @@ pub(crate) const LATEST: u64 = (1 << 48) - 1;
 /// lifetime here can be.
 pub(crate) const MAX_LIFETIME: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
+/// How long a sign-out marker lives, in seconds: longer than any session that it can concern, also under the
+/// settings of another instance or of a later release, which may raise the timeouts.
+pub(crate) const MARKER_MAX_AGE: u64 = MAX_LIFETIME.as_secs();
+
 /// How long a session lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -121,12 +125,6 @@ impl Rules {
     /// The longest `Max-Age` that a session's cookie can have, in seconds.
     pub(crate) fn longest_max_age(&self) -> u64 {
         self.idle.min(self.absolute).max(self.max_own).div_ceil(1000)
-    }
-
-    /// How long a sign-out marker lives, in seconds: as long as any session that it can concern,
-    /// and an hour for clocks and slow responses.
-    pub(crate) fn marker_max_age(&self) -> u64 {
-        (self.absolute.max(self.max_own).div_ceil(1000) + 60 * 60).min(MAX_LIFETIME.as_secs())
     }
 }
 

@@ -9,8 +9,7 @@
 
 use crate::{
     codec::{
-        Arrival, Encoded, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId,
-        SessionMeta, random,
+        Arrival, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId, SessionMeta, random,
     },
     config::{self, Hooks},
     cookie::{SetCookie, Template},
@@ -240,11 +239,25 @@ impl<T> Session<T> {
         true
     }
 
-    /// From now on nothing can be written: the response is gone, or about to leave.
-    pub(crate) fn close(&self) {
+    /// From now on nothing can be written: the response is about to leave.
+    fn close(&self) {
         let mut state = self.state();
         state.committed = true;
         self.wake(state);
+    }
+
+    /// The same where the response, unless its head has passed, never comes.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state();
+        let waits = !std::mem::replace(&mut state.committed, true);
+        let cleared = waits && state.epoch > 0;
+        let changed = waits && state.stored.as_ref().is_some_and(Stored::is_changed);
+        self.wake(state);
+        if cleared {
+            event!(WARN, "session_clear_dropped", "a session was cleared, and its response never came");
+        } else if changed {
+            event!(DEBUG, "session_write_dropped", "a session was changed, and its response never came");
+        }
     }
 
     /// Lets go of the state, and lets the updates that wait see what has become of it.
@@ -721,13 +734,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
     fn store(self, value: T) -> Result<(), UpdateError> {
         let codec = &self.session.0.shared.codec;
         let encoded = codec.encode(&value, self.old_form, self.hint).map_err(UpdateError::NotEncodable)?;
-        // In release builds too: what does not come back would be lost, or misread, at the next request.
-        if !codec.comes_back(&encoded) {
-            return Err(UpdateError::NotEncodable(NotEncodable::RoundTrip));
-        }
-        let Encoded { own, out } = encoded;
-        let written = out.as_ref().unwrap_or(&own);
-        let mut drawn = None;
+        let written = encoded.out.as_ref().unwrap_or(&encoded.own);
+        let (mut checked, mut drawn) = (false, None);
         loop {
             let mut state = self.session.state();
             if state.committed {
@@ -742,6 +750,17 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
             if (changed || stored.is_renewed()) && written.len() > codec.max_payload {
                 return Err(UpdateError::TooLarge(codec.too_large(written.len())));
             }
+            // What is stored has come in, or was checked.
+            let known = !changed && stored.own.as_ref().is_some_and(|own| own.bytes() == encoded.own.bytes());
+            if !known && !checked {
+                drop(state);
+                // In release builds too: what does not come back would be lost, or misread, at the next request.
+                if !codec.comes_back(&encoded) {
+                    return Err(UpdateError::NotEncodable(NotEncodable::RoundTrip));
+                }
+                checked = true;
+                continue;
+            }
             if changed && self.new && drawn.is_none() {
                 drop(state);
                 // The id alone: a nonce that waited for the head would be used twice by a process that is forked
@@ -752,7 +771,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
             if changed && stored.base.is_none() {
                 stored.base = stored.out.take().or(stored.own.take());
             }
-            (stored.changed, stored.own, stored.out) = (changed, Some(own), out);
+            (stored.changed, stored.own, stored.out) = (changed, Some(encoded.own), encoded.out);
             if stored.new.is_none() {
                 stored.new = drawn;
             }

@@ -164,3 +164,12 @@ fn a_payload_that_claims_much_and_is_not_authentic_is_not_decoded() {
     let headers = one_line(&[format!("{NAME}={}", URL_SAFE_NO_PAD.encode(raw))]);
     assert_bounded(&layer, &headers, rejected(RejectedKind::NotAuthentic));
 }
+
+#[test]
+fn of_layers_that_were_dropped_their_key_ring_keeps_next_to_nothing() {
+    let handle = cookie_session::KeyRingHandle::new(KeyRing::new(Key::generate().unwrap(), []).unwrap());
+    let build = || drop(SessionLayer::<u64>::builder(handle.clone()).build().unwrap());
+    build();
+    let info = allocation_counter::measure(|| (0..100).for_each(|_| build()));
+    assert!(info.bytes_current < 1000, "{} bytes stay of 100 dropped layers", info.bytes_current);
+}

@@ -98,3 +98,39 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 fn files(folder: &Path) -> Vec<PathBuf> {
     entries(folder).into_iter().filter(|path| path.is_file()).collect()
 }
+
+/// The wire format's vectors are seeds too, as `vector_` and their name.
+#[test]
+fn every_vector_is_a_seed() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let mut expected = BTreeSet::new();
+    let mut check = |target: &str, vector: &Path, seed: Vec<u8>| {
+        let path = fuzz("seeds").join(target).join(format!("vector_{}", name(&vector.with_extension(""))));
+        assert_eq!(fs::read(&path).ok().as_ref(), Some(&seed), "{}", path.display());
+        expected.insert(path);
+    };
+    for vector in files(&vectors).iter().filter(|path| path.extension().is_some_and(|it| it == "txt")) {
+        let (fields, value) = parts(vector);
+        // The first byte is the target's: how it is sealed, and the type of the session.
+        let mode = if fields.contains("\nmode: signed\n") { b"1" } else { b"0" };
+        check("open", vector, [&mode[..], &value].concat());
+        check("frame", vector, value);
+    }
+    for vector in files(&vectors.join("headers")) {
+        let (fields, headers) = parts(&vector);
+        let name = fields.lines().find_map(|field| field.strip_prefix("name: ")).expect("a name");
+        check("cookie_header", &vector, [name.as_bytes(), b"\n", &headers].concat());
+    }
+    let seeds = TARGETS.iter().flat_map(|target| files(&fuzz("seeds").join(target)));
+    let there: BTreeSet<PathBuf> = seeds.filter(|path| name(path).starts_with("vector_")).collect();
+    assert_eq!(there, expected);
+}
+
+/// A vector's fields and body.
+fn parts(vector: &Path) -> (String, Vec<u8>) {
+    let bytes = fs::read(vector).expect("a file");
+    let end = bytes.windows(2).position(|pair| pair == b"\n\n").expect("an empty line") + 1;
+    let fields = str::from_utf8(&bytes[..end]).expect("UTF-8").to_owned();
+    let body = bytes[end + 1..].strip_suffix(b"\n").expect("a line end").to_vec();
+    (fields, body)
+}

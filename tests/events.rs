@@ -127,6 +127,39 @@ fn what_an_operator_should_hear_of_is_a_warning_or_an_error() {
     assert_eq!(names, [(Level::WARN, "session_cache_overruled"), (Level::ERROR, "session_clear_too_late")]);
 }
 
+/// A timeout inside the layer whose error is made a response outside of it; or the client has gone.
+#[test]
+fn a_write_or_a_clear_whose_response_never_comes_is_an_event() {
+    let layer = layer();
+    let good = layer.codec().seal(&7, None, None, SystemTime::now()).expect("it fits");
+    let cookie = format!("{}={}", good.name(), good.value());
+    type Handler = fn(&Session<u32>);
+    let cases: [(Handler, _); 3] = [
+        (|session| assert_eq!(session.get(), 7), None),
+        (|session| session.set(8).expect("it fits"), Some((Level::DEBUG, "session_write_dropped"))),
+        (|session| assert!(session.clear()), Some((Level::WARN, "session_clear_dropped"))),
+    ];
+    for (handler, expected) in cases {
+        for fails in [true, false] {
+            let seen = events(|| {
+                let mut service = layer.layer(service_fn(|request: Request<()>| {
+                    handler(&Session::from_parts(&request.into_parts().0).expect("the layer is around"));
+                    async move {
+                        if !fails {
+                            std::future::pending::<()>().await;
+                        }
+                        Err::<Response<()>, _>("elapsed")
+                    }
+                }));
+                let request = Request::builder().header(COOKIE, &cookie).body(()).expect("a good request");
+                let response = pin!(service.call(request)).poll(&mut Context::from_waker(Waker::noop()));
+                assert_eq!(response.is_ready(), fails);
+            });
+            assert_eq!(names(&seen), Vec::from_iter(expected), "{fails}");
+        }
+    }
+}
+
 #[test]
 fn a_write_that_a_5xx_response_does_not_send_is_a_debug_event() {
     let layer = layer();

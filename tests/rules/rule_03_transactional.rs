@@ -1072,3 +1072,67 @@ fn neither_the_service_nor_its_body_need_anything_of_their_own() {
     let Ok(response) = ready(service.call(Request::new(Body(std::marker::PhantomData))));
     assert_eq!(names(&response), [NAME]);
 }
+
+/// Reading it back would take a stack frame for each level, and a client could ask for one more again and again.
+#[test]
+fn what_nests_deeper_than_128_values_is_refused_and_not_stored() {
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    enum Filter {
+        #[default]
+        All,
+        Not(Box<Filter>),
+        Any(Vec<Filter>),
+        Where {
+            names: [String; 8],
+            numbers: [Option<u64>; 8],
+        },
+    }
+    let layer = layer::<Filter>(&Clock::new());
+    let not = |filter: &mut Filter| *filter = Filter::Not(Box::new(std::mem::take(filter)));
+    let mut cookie = String::new();
+    for _ in 1..128 {
+        let (stored, response) = visit(&layer, &cookie, |session| session.update(not));
+        assert_eq!(stored, Ok(()));
+        cookie = session_in(&response).unwrap();
+    }
+    let too_deep = UpdateError::NotEncodable(NotEncodable::TooDeep);
+    let (stored, response) = visit(&layer, &cookie, |session| session.update(not));
+    assert_eq!((stored, names(&response)), (Err(too_deep.clone()), Vec::<String>::new()));
+    let (stored, _) = visit(&layer, &cookie, |session| session.update(|_| ()));
+    assert_eq!(stored, Ok(()));
+    assert!(too_deep.to_string().contains("128"));
+
+    // Each level here is two values; side by side they may be as many as fit.
+    let any = |depth| (0..depth).fold(Filter::All, |inner, _| Filter::Any(vec![inner; 1]));
+    let set = |filter: Filter| visit(&layer, "", |session| session.set(filter)).0;
+    assert_eq!(set(any(63)), Ok(()));
+    assert_eq!(set(any(64)), Err(too_deep.clone()));
+    assert_eq!(set(Filter::Any(vec![any(60); 20])), Ok(()));
+    assert_eq!(set((0..1000).fold(Filter::All, |inner, _| Filter::Not(inner.into()))), Err(too_deep));
+}
+
+#[test]
+fn what_is_far_too_large_is_not_decoded_again_first() {
+    thread_local! {
+        static DECODED: Cell<usize> = const { Cell::new(0) };
+    }
+    #[derive(Clone, Default, Serialize)]
+    struct Text(String);
+    impl<'de> Deserialize<'de> for Text {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+            DECODED.set(DECODED.get() + 1);
+            String::deserialize(deserializer).map(Text)
+        }
+    }
+    let layer = layer::<Text>(&Clock::new());
+    let text = Text("x".repeat(5000));
+    let (before, result) = visit(&layer, "", |session| (DECODED.get(), session.set(text.clone()))).0;
+    assert!(matches!(result, Err(UpdateError::TooLarge(_))));
+    assert_eq!(DECODED.get(), before);
+    let result = layer.codec().seal(&text, None, None, Clock::new().now());
+    assert!(matches!(result, Err(UpdateError::TooLarge(_))));
+    assert_eq!(DECODED.get(), before);
+    // That the count counts.
+    assert_eq!(visit(&layer, "", |session| session.set(Text("x".into()))).0, Ok(()));
+    assert!(DECODED.get() > before);
+}

@@ -325,19 +325,40 @@ fn a_session_created_in_a_request_that_sends_a_marker_is_created_a_millisecond_a
 }
 
 #[test]
-fn the_marker_lives_as_long_as_any_session_it_can_concern_and_an_hour() {
+fn the_marker_lives_as_long_as_any_session_can_under_any_settings() {
     let clock = Clock::new();
     let lives = |builder: SessionBuilder<Shop>| {
         let layer = builder.build().unwrap();
         let response = cleared(&layer, &created(&layer, clock.now()));
         max_age(&cookie_in(&response, OUT).unwrap()).unwrap()
     };
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap();
-    assert_eq!(lives(builder(&clock)), seconds(14 * DAY + HOUR));
-    assert_eq!(lives(builder(&clock).absolute_timeout(DAY)), seconds(DAY + HOUR));
-    assert_eq!(lives(builder(&clock).max_own_lifetime(90 * DAY)), seconds(90 * DAY + HOUR));
-    assert_eq!(lives(builder(&clock).max_own_lifetime(DAY)), seconds(14 * DAY + HOUR));
-    assert_eq!(lives(builder(&clock).max_own_lifetime(400 * DAY)), seconds(400 * DAY));
+    let longest = i64::try_from((400 * DAY).as_secs()).unwrap();
+    assert_eq!(lives(builder(&clock)), longest);
+    assert_eq!(lives(builder(&clock).absolute_timeout(DAY)), longest);
+    assert_eq!(lives(builder(&clock).max_own_lifetime(400 * DAY)), longest);
+}
+
+/// A slow response of an instance that has the longer timeout already; the sign-out from one that has not.
+#[test]
+fn a_sign_out_holds_while_a_deploy_raises_the_timeouts() {
+    let (clock, keys) = (Clock::new(), ring());
+    let with = || builder_over::<Shop>(keys.clone(), &clock);
+    let old = with().idle_timeout(HOUR * 12).absolute_timeout(DAY).build().unwrap();
+    let new = with().idle_timeout(DAY * 7).absolute_timeout(DAY * 14).build().unwrap();
+    let mut browser = Browser::new(&clock);
+    browser.visit(&old, |session| session.set(user(1)).unwrap());
+    clock.pass(MINUTE);
+    let slow = browser.send(&new, |session| {
+        session.update(|shop| shop.cart.push(1)).unwrap();
+        Response::new(())
+    });
+    clock.pass(SECOND);
+    browser.visit(&old, |session| clear(session));
+    clock.pass(SECOND);
+    browser.receive(&slow);
+    assert_eq!(browser.visit(&new, Session::incoming), SIGNED_OUT);
+    clock.pass(HOUR * 26);
+    assert_eq!(browser.visit(&new, Session::incoming), SIGNED_OUT);
 }
 
 #[test]

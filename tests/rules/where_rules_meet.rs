@@ -2,7 +2,10 @@
 
 use crate::kit::*;
 use cookie_session::{ConfigError, Identity, Key, KeyRing, Lifetime, Session, SessionLayer, UpdateError};
-use http::{HeaderName, HeaderValue, Response, header::CACHE_CONTROL};
+use http::{
+    HeaderName, HeaderValue, Response,
+    header::{CACHE_CONTROL, SET_COOKIE, VARY},
+};
 use serde::{Deserialize, Serialize};
 use std::sync::{
     Arc,
@@ -211,6 +214,33 @@ fn a_response_that_has_no_room_for_another_header_gets_no_cookie_and_does_not_pa
     assert!(lines(&response).is_empty());
 }
 
+/// `http` asks for room for another header even where one is replaced.
+#[test]
+fn where_the_headers_are_full_a_cookie_takes_the_place_of_another_or_none_and_nothing_panics() {
+    let layer = layer::<Shop>(&Clock::new());
+    let full = |there: &[(HeaderName, &'static str)]| {
+        respond(&layer, request(""), |session| {
+            session.update(|shop| shop.user = Some(1)).expect("it fits");
+            let mut response = Response::new(());
+            let headers = response.headers_mut();
+            headers.insert(VARY, HeaderValue::from_static("cookie"));
+            for (name, value) in there {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            let mut names = (0..).map(|number| HeaderName::try_from(format!("x-{number}")).expect("a name"));
+            while headers.try_append(names.next().unwrap(), HeaderValue::from_static("1")).is_ok() {}
+            response
+        })
+    };
+    // No room for `private`, so the cookie stays behind.
+    let response = full(&[(CACHE_CONTROL, "public, max-age=60"), (SET_COOKIE, "a=1")]);
+    assert_eq!(response.headers()[CACHE_CONTROL], "max-age=60");
+    assert_eq!(names(&response), ["a"]);
+    let earlier = "__Host-Http-session=x; Path=/";
+    let there = [(CACHE_CONTROL, "private"), (SET_COOKIE, earlier), (SET_COOKIE, "a=1"), (SET_COOKIE, "b=2")];
+    assert_eq!(names(&full(&there)), [NAME, "a", "b"]);
+}
+
 #[test]
 fn a_quote_that_is_not_closed_hides_no_private() {
     let layer = layer::<Shop>(&Clock::new());
@@ -341,7 +371,10 @@ fn a_value_that_build_did_not_try_is_refused_by_the_update_that_would_lose_it() 
 mod left_out {
     use super::*;
     use cookie_session::{Mode, NotEncodable};
-    use serde::Serializer;
+    use serde::{
+        Serializer,
+        ser::{SerializeMap as _, SerializeSeq as _, SerializeStruct as _, SerializeTuple as _},
+    };
     use std::{
         collections::{BTreeMap, HashMap},
         fmt::Debug,
@@ -470,6 +503,114 @@ mod left_out {
         is_refused(vec![OrderTuple::default(); 2], vec![OrderTuple::default(), lost]);
         is_refused(Step::BuyTuple(1, vec![2]), Step::BuyTuple(STANDARD, vec![0]));
         is_refused(OrderOfPairs::default(), OrderOfPairs(STANDARD, STANDARD, vec![Pair(5, 0)]));
+    }
+
+    /// The field that one event lacks is as many as another is read with fewer.
+    #[test]
+    fn nor_does_another_tuple_make_up_for_it() {
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        enum Event {
+            Paid(u8, #[serde(skip_serializing_if = "is_standard")] u8),
+            Seen(u8, u8),
+            Moved(u8, u8, u8),
+        }
+        is_refused(vec![Event::Seen(1, 2)], vec![Event::Paid(1, STANDARD), Event::Moved(1, 9, 8)]);
+    }
+
+    #[test]
+    fn the_older_form_that_is_written_must_come_back_as_well() {
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        struct Noted {
+            discount: u8,
+            items: Vec<u8>,
+            note: u8,
+        }
+        let clock = Clock::new();
+        let layer = builder::<Noted>(&clock)
+            .schema(2)
+            .migrate_from(1, |old: OrderTuple| Noted { discount: old.0, items: old.1, note: 0 })
+            .write_as(1, |new: &Noted| OrderTuple(new.discount, new.items.clone()))
+            .build()
+            .expect("good settings");
+        let noted = |discount| Noted { discount, items: vec![0], note: 0 };
+        let (stored, response) = visit(&layer, "", |session| session.set(noted(STANDARD)));
+        assert_eq!((stored, names(&response)), (Err(REFUSED), Vec::<String>::new()));
+        let (stored, response) = visit(&layer, "", |session| session.set(noted(1)));
+        assert_eq!(stored, Ok(()));
+        assert_eq!(visit(&layer, &session_in(&response).expect("written"), Session::get).0, noted(1));
+    }
+
+    /// Announces all of its elements and writes those that are to be seen.
+    #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+    struct Visible<C>(C);
+
+    impl Serialize for Visible<Vec<u8>> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
+            self.0.iter().filter(|n| !is_standard(n)).try_for_each(|n| seq.serialize_element(n))?;
+            seq.end()
+        }
+    }
+
+    impl Serialize for Visible<BTreeMap<u8, u8>> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(self.0.len()))?;
+            self.0
+                .iter()
+                .filter(|(n, _)| !is_standard(n))
+                .try_for_each(|(n, m)| map.serialize_entry(n, m))?;
+            map.end()
+        }
+    }
+
+    impl Serialize for Visible<[u8; 3]> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut tuple = serializer.serialize_tuple(3)?;
+            self.0.iter().filter(|n| !is_standard(n)).try_for_each(|n| tuple.serialize_element(n))?;
+            tuple.end()
+        }
+    }
+
+    #[test]
+    fn elements_that_were_announced_and_not_written_are_refused() {
+        fn refused<C: Clone + Debug + Default + PartialEq>(good: C, lost: C)
+        where
+            Visible<C>: Data,
+        {
+            let layer = layer::<(Visible<C>, Vec<u8>)>(&Clock::new());
+            let page = |shown: &C| (Visible(shown.clone()), vec![0]);
+            let (stored, response) = visit(&layer, "", |session| session.set(page(&good)));
+            assert_eq!(stored, Ok(()));
+            let cookie = session_in(&response).expect("it was written");
+            assert_eq!(visit(&layer, &cookie, Session::get).0, page(&good));
+            assert_eq!(visit(&layer, "", |session| session.set(page(&lost))).0, Err(REFUSED), "{lost:?}");
+        }
+        refused(vec![1, 2], vec![1, STANDARD, 2]);
+        refused(BTreeMap::from([(1, 1)]), BTreeMap::from([(1, 1), (STANDARD, 2)]));
+        refused([1, 2, 3], [1, STANDARD, 3]);
+    }
+
+    /// serde_json takes such a type as well.
+    #[test]
+    fn the_number_of_fields_that_a_struct_announces_is_not_looked_at() {
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        struct Sloppy {
+            one: u8,
+            two: u8,
+        }
+        impl Serialize for Sloppy {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut fields = serializer.serialize_struct("Sloppy", 0)?;
+                fields.serialize_field("one", &self.one)?;
+                fields.serialize_field("two", &self.two)?;
+                fields.end()
+            }
+        }
+        let sloppy = Sloppy { one: 1, two: 2 };
+        let layer = layer::<Sloppy>(&Clock::new());
+        let (stored, response) = visit(&layer, "", |session| session.set(sloppy.clone()));
+        assert_eq!(stored, Ok(()));
+        assert_eq!(visit(&layer, &session_in(&response).expect("written"), Session::get).0, sloppy);
     }
 
     #[test]

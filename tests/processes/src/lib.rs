@@ -1,8 +1,12 @@
 //! cookie-session over threads and forked processes, and what keys leave in memory.
 
-use cookie_session::{Key, KeyError, KeyRing, Session, SessionLayer, internal::frame_parse};
+use cookie_session::{Identity, Key, KeyError, KeyRing, Session, SessionLayer, internal::frame_parse};
 use http::{HeaderMap, HeaderValue, Request, Response, header::COOKIE, header::SET_COOKIE};
-use std::{convert::Infallible, pin::pin, time::SystemTime};
+use std::{
+    convert::Infallible,
+    pin::pin,
+    time::{Duration, SystemTime},
+};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 /// All ways to a sealed cookie, each once.
@@ -12,22 +16,31 @@ pub struct Round {
 }
 
 impl Round {
-    pub const NONCES: usize = 5;
-    const IDS: usize = 3;
+    pub const NONCES: usize = 10;
+    const IDS: usize = 4;
     pub const BYTES: usize = 24 * Round::NONCES + 16 * Round::IDS;
 
     /// # Panics
     ///
     /// Where a cookie that should go out does not.
     pub fn new(layer: &SessionLayer<u64>) -> Round {
-        let new = only(respond(layer, None, |session| session.set(7).expect("it fits")));
-        let written = only(respond(layer, Some(&new), |session| session.set(8).expect("it fits")));
+        let write = |value| move |session: Session<u64>| session.set(value).expect("it fits");
+        let clear = |session: &Session<u64>| assert!(session.clear());
+        let new = only(respond(layer, None, write(7)));
+        let written = only(respond(layer, Some(&new), write(8)));
+        let reissued = only(respond(layer, Some(&new), |session| assert_eq!(session.get(), 7)));
         let renewed = only(respond(layer, Some(&new), |session| {
             session.renew().expect("randomness");
         }));
-        let [_removal, marker] = respond(layer, Some(&new), |session| assert!(session.clear()))
-            .try_into()
-            .expect("the removal and the marker");
+        // Two markers: that of the cookie's earlier name has one of its own.
+        let signed_out: [HeaderValue; 2] =
+            respond(layer, Some(&new), |session| clear(&session)).try_into().expect("two markers");
+        let begun_anew: [HeaderValue; 3] = respond(layer, Some(&new), |session| {
+            clear(&session);
+            write(9)(session);
+        })
+        .try_into()
+        .expect("a session and two markers");
         let codec = layer.codec();
         let direct = codec.seal(&9, None, None, SystemTime::now()).expect("randomness").request_header();
         let id = |cookie: &HeaderValue| {
@@ -35,12 +48,12 @@ impl Round {
             let opened = codec.open(&headers, SystemTime::now());
             opened.meta().expect("it opens").id().to_bytes()
         };
-        assert_eq!(id(&new), id(&written));
-        Round {
-            nonces: [&new, &written, &renewed, &marker, &direct]
-                .map(|cookie| nonce(cookie).expect("encrypted")),
-            ids: [&new, &renewed, &direct].map(id),
-        }
+        assert_eq!([id(&written), id(&reissued)], [id(&new); 2]);
+        let ids = [&new, &renewed, &begun_anew[0], &direct].map(id);
+        let singles = [new, written, reissued, renewed, direct];
+        let cookies: Vec<_> = singles.into_iter().chain(signed_out).chain(begun_anew).collect();
+        let nonces: Vec<_> = cookies.iter().map(|cookie| nonce(cookie).expect("encrypted")).collect();
+        Round { nonces: nonces.try_into().expect("as many as there are ways"), ids }
     }
 
     pub fn to_bytes(&self) -> [u8; Round::BYTES] {
@@ -57,13 +70,14 @@ impl Round {
     }
 }
 
-/// A layer with a key of its own.
+/// A layer with a key of its own, which issues a cookie anew at each read.
 pub fn layer() -> Result<SessionLayer<u64>, KeyError> {
     let keys = KeyRing::new(Key::generate()?, [])?;
-    Ok(SessionLayer::<u64>::builder(keys).build().expect("good settings"))
+    let builder = SessionLayer::<u64>::builder(keys).formerly(Identity::named("session"));
+    Ok(builder.reissue_after(Duration::ZERO).build().expect("good settings"))
 }
 
-/// Runs a handler behind the layer; what left, as it would come in again.
+/// Runs a handler behind the layer; what left, as it would come in again, but for removals.
 ///
 /// # Panics
 ///
@@ -86,9 +100,10 @@ pub fn respond(
     };
     let pair = |value: &HeaderValue| {
         let end = value.as_bytes().iter().position(|&byte| byte == b';').expect("attributes");
-        HeaderValue::from_bytes(&value.as_bytes()[..end]).expect("a part of a header")
+        let pair = &value.as_bytes()[..end];
+        (!pair.ends_with(b"=")).then(|| HeaderValue::from_bytes(pair).expect("a part of a header"))
     };
-    response.headers().get_all(SET_COOKIE).iter().map(pair).collect()
+    response.headers().get_all(SET_COOKIE).iter().filter_map(pair).collect()
 }
 
 fn only(cookies: Vec<HeaderValue>) -> HeaderValue {
