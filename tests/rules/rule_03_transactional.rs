@@ -1077,6 +1077,7 @@ fn neither_the_service_nor_its_body_need_anything_of_their_own() {
 #[test]
 fn what_nests_deeper_than_128_values_is_refused_and_not_stored() {
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[allow(clippy::large_enum_variant)] // as it happens: its stack frames are large
     enum Filter {
         #[default]
         All,

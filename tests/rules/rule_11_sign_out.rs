@@ -353,7 +353,7 @@ fn a_sign_out_holds_while_a_deploy_raises_the_timeouts() {
         Response::new(())
     });
     clock.pass(SECOND);
-    browser.visit(&old, |session| clear(session));
+    browser.visit(&old, clear);
     clock.pass(SECOND);
     browser.receive(&slow);
     assert_eq!(browser.visit(&new, Session::incoming), SIGNED_OUT);

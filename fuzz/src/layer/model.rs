@@ -22,9 +22,9 @@ pub const DUE: u64 = IDLE / 10;
 pub const TOLERATED: u64 = MINUTE;
 /// A head that comes later than this after the handle was handed out re-issues nothing.
 const LATE: u64 = 10 * SECOND;
-/// The longest lifetime there is, and an hour.
-pub const MARKER_AGE: u64 = LONGEST_OWN + HOUR;
-/// A browser waits so long for a response: less than the hour by which a marker outlives all sessions.
+/// The longest lifetime that any settings allow.
+pub const MARKER_AGE: u64 = 400 * 24 * HOUR;
+/// A browser waits so long for a response.
 const PATIENCE: u64 = 50 * MINUTE;
 
 pub const NAME: &str = "__Host-Http-session";
