@@ -570,7 +570,6 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
             new: None,
             renewed: None,
         });
-        state.version += 1;
         state.value.replace(value)
     }
 

@@ -1133,7 +1133,16 @@ fn what_is_far_too_large_is_not_decoded_again_first() {
     let result = layer.codec().seal(&text, None, None, Clock::new().now());
     assert!(matches!(result, Err(UpdateError::TooLarge(_))));
     assert_eq!(DECODED.get(), before);
+    // Nor is what was there already.
+    let cookie = sealed(&layer, &Text("x".into()), Clock::new().now());
+    visit(&layer, &cookie, |session| {
+        session.read(|_| ());
+        let before = DECODED.get();
+        assert_eq!(session.set(Text("x".into())), Ok(()));
+        assert_eq!(DECODED.get(), before);
+    });
     // That the count counts.
+    let before = DECODED.get();
     assert_eq!(visit(&layer, "", |session| session.set(Text("x".into()))).0, Ok(()));
     assert!(DECODED.get() > before);
 }

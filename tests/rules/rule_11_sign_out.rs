@@ -338,6 +338,27 @@ fn the_marker_lives_as_long_as_any_session_can_under_any_settings() {
     assert_eq!(lives(builder(&clock).max_own_lifetime(400 * DAY)), longest);
 }
 
+#[test]
+fn what_the_codec_removes_is_what_came_in() {
+    let clock = Clock::new();
+    let layer = layer::<Shop>(&clock);
+    let removed = |cookies: &str| {
+        let removals = layer.codec().removals(&open(&layer, cookies, clock.now()), clock.now());
+        removals
+            .cookies()
+            .iter()
+            .map(|cookie| (cookie.name().to_owned(), cookie.value().is_empty()))
+            .collect::<Vec<_>>()
+    };
+    let of = |names: &[(&str, bool)]| {
+        names.iter().map(|&(name, empty)| (name.to_owned(), empty)).collect::<Vec<_>>()
+    };
+    assert_eq!(removed(""), of(&[]));
+    assert_eq!(removed("a=b"), of(&[]));
+    assert_eq!(removed(&format!("{NAME}=x")), of(&[(NAME, true)]));
+    assert_eq!(removed(&created(&layer, clock.now())), of(&[(NAME, true), (OUT, false)]));
+}
+
 /// A slow response of an instance that has the longer timeout already; the sign-out from one that has not.
 #[test]
 fn a_sign_out_holds_while_a_deploy_raises_the_timeouts() {

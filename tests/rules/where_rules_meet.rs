@@ -540,6 +540,29 @@ mod left_out {
         assert_eq!(visit(&layer, &session_in(&response).expect("written"), Session::get).0, noted(1));
     }
 
+    /// Where only what the older form lacks has changed, the session has not; what is read of it in the same request has.
+    #[test]
+    fn nor_is_it_taken_where_the_older_form_stays_the_same() {
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        struct Noted(u8, #[serde(skip_serializing_if = "is_standard")] u8, Vec<u8>);
+        let clock = Clock::new();
+        let layer = builder::<Noted>(&clock)
+            .schema(2)
+            .migrate_from(1, |old: u8| Noted(old, 0, Vec::new()))
+            .write_as(1, |new: &Noted| new.0)
+            .build()
+            .expect("good settings");
+        let cookie = session_in(&visit(&layer, "", |session| session.set(Noted(1, 0, Vec::new()))).1)
+            .expect("written");
+        visit(&layer, &cookie, |session| {
+            assert_eq!(session.set(Noted(1, STANDARD, vec![0])), Err(REFUSED));
+            assert_eq!(session.get(), Noted(1, 0, Vec::new()));
+            assert_eq!(session.set(Noted(1, 2, vec![0])), Ok(()));
+            assert_eq!(session.get(), Noted(1, 2, vec![0]));
+            assert!(!session.is_changed());
+        });
+    }
+
     /// Announces all of its elements and writes those that are to be seen.
     #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
     struct Visible<C>(C);
