@@ -305,7 +305,7 @@ mod formats {
                 "removal __Secure-shop HttpOnly; SameSite=Strict; Partitioned; Secure; Path=/shop; \
                  Domain=example.com; Max-Age=0",
                 "removal __Secure-shop-out HttpOnly; SameSite=Strict; Partitioned; Secure; Path=/shop; \
-                 Domain=example.com; Max-Age=2595600",
+                 Domain=example.com; Max-Age=34560000",
                 "fallbacks [a0a7d55d, 36ebc324]",
                 "at most 2000",
                 "reads \"shop\" Encrypted",
@@ -337,7 +337,7 @@ mod formats {
                 "idle 86400s",
                 "absolute 1209600s",
                 "removal __Host-Http-session HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0",
-                "removal __Host-Http-session-out HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=1213200",
+                "removal __Host-Http-session-out HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=34560000",
                 "fallbacks []",
                 "at most 4093",
                 "reads \"\" Encrypted",
