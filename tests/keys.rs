@@ -4,7 +4,7 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
 };
-use cookie_session::{Key, KeyError, KeyId, KeyRing, KeyRingHandle, SessionLayer, Weakness};
+use cookie_session::{Key, KeyError, KeyId, KeyRing, KeyRingHandle, SessionId, SessionLayer, Weakness};
 use hkdf::Hkdf;
 use http::{HeaderMap, header::COOKIE};
 use proptest::prelude::*;
@@ -499,6 +499,27 @@ mod rings {
     }
 }
 
+#[test]
+fn ids_are_read_as_they_are_shown_and_nothing_else_is() {
+    let key: KeyId = "0123abcd".parse().unwrap();
+    assert_eq!((key.to_string(), format!("{key:?}")), ("0123abcd".to_owned(), "0123abcd".to_owned()));
+    assert_eq!("0123ABCD".parse(), Ok(key));
+    let text = "00112233445566778899aabbccddeeff";
+    let session: SessionId = text.parse().unwrap();
+    assert_eq!((session.to_string(), format!("{session:?}")), (text.to_owned(), text.to_owned()));
+    assert_eq!(session.to_bytes()[..3], [0x00, 0x11, 0x22]);
+    for good in ["0123abcd", text] {
+        // A number's parser would take the sign, and fewer digits.
+        let sign = format!("+{}", &good[1..]);
+        let others =
+            ["", &good[1..], &format!("0{good}"), &sign, &good.replace('1', "g"), &format!("{good} ")];
+        for other in others {
+            assert!(other.parse::<KeyId>().is_err() && other.parse::<SessionId>().is_err(), "{other:?}");
+        }
+    }
+    assert!(text.parse::<KeyId>().is_err() && "0123abcd".parse::<SessionId>().is_err());
+}
+
 mod environment {
     use super::*;
 
@@ -763,6 +784,10 @@ mod environment {
         let too_large = || KeyError::Unreadable { kind: io::ErrorKind::FileTooLarge };
         let huge = folder.file("huge", format!("{ONE}{}", "\n".repeat(1 << 20)));
         message(&[("_FILE", huge.clone())], at("_FILE", too_large()));
+        // 64 KiB is the most.
+        let padded = |len: usize| folder.file("padded", format!("{ONE}{}", "\n".repeat(len - ONE.len())));
+        assert_eq!(ids(&[("_FILE", padded(64 * 1024))]), [ONE_ID]);
+        message(&[("_FILE", padded(64 * 1024 + 1))], at("_FILE", too_large()));
         // Not even cut where that would do.
         message(&[("", TWO.into()), ("_FALLBACKS_FILE", huge)], at("_FALLBACKS_FILE", too_large()));
         if cfg!(target_os = "linux") {

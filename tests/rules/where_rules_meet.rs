@@ -255,6 +255,19 @@ fn a_quote_that_is_not_closed_hides_no_private() {
 }
 
 #[test]
+fn a_backslash_outside_of_quotes_escapes_no_quote() {
+    let layer = layer::<Shop>(&Clock::new());
+    let response = respond(&layer, request(""), |session| {
+        session.read(|_| ());
+        let mut response = Response::new(());
+        let broken = HeaderValue::from_static("ext=\\\", public");
+        response.headers_mut().insert(CACHE_CONTROL, broken);
+        response
+    });
+    assert_eq!(response.headers()[CACHE_CONTROL], "private");
+}
+
+#[test]
 fn headers_that_forbid_surrogates_to_store_do_not_keep_an_active_user_from_a_new_cookie() {
     let clock = Clock::new();
     let layer = builder::<Shop>(&clock).idle_timeout(MINUTE * 30).build().expect("good settings");
