@@ -155,15 +155,8 @@ impl fmt::Display for Weakness {
     }
 }
 
-impl Error for KeyError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            // Its `Display` contains the inner one's, so the chain goes on behind that.
-            KeyError::At { error, .. } => error.source(),
-            _ => None,
-        }
-    }
-}
+// No `source`: the `Display` of `At` contains the inner error's, which has none.
+impl Error for KeyError {}
 
 /// The text is no session id or key id: 32 or 8 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

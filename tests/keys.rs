@@ -518,6 +518,8 @@ fn ids_are_read_as_they_are_shown_and_nothing_else_is() {
         }
     }
     assert!(text.parse::<KeyId>().is_err() && "0123abcd".parse::<SessionId>().is_err());
+    let said = text.parse::<KeyId>().unwrap_err().to_string();
+    assert!(said.contains("32 hexadecimal digits") && said.contains(" 8"), "{said}");
 }
 
 mod environment {
