@@ -1293,3 +1293,21 @@ mod faults {
         }
     }
 }
+
+/// Small letters alone are a word; a key of 24 characters or more has others too.
+#[test]
+fn a_long_name_of_small_letters_is_shown_and_what_might_be_a_key_is_not() {
+    let fault =
+        |name: &str| builder().name(name).build().err().map(|error| format!("{error} {error:?}")).unwrap();
+    let word = "a name of small letters only, like this one";
+    assert_eq!(fault(word).matches(word).count(), 2, "{}", fault(word));
+    let joined = "anameofsmalllettersonlylikethisone/";
+    assert_eq!(fault(joined).matches(joined).count(), 2, "{}", fault(joined));
+    for key in ["anameofsmalllettersonlylikethisonE/", "anameofsmalllettersonlylikethis1/"] {
+        assert!(!fault(key).contains(&key[..20]), "{}", fault(key));
+        assert_eq!(fault(key).matches("not shown").count(), 2, "{}", fault(key));
+    }
+    assert!(
+        matches!(builder().name(joined).build(), Err(ConfigError::InvalidName { name }) if format!("{name:?}") == format!("{name}"))
+    );
+}

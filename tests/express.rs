@@ -1873,3 +1873,40 @@ mod with_axum {
         assert!(reply.sets_nothing());
     }
 }
+
+#[test]
+fn what_a_map_cannot_store_or_read_is_said_with_the_key_and_the_type_and_without_the_value() {
+    #[derive(Serialize)]
+    struct Refuses(#[serde(serialize_with = "refuse")] &'static str);
+    fn refuse<S: serde::Serializer>(secret: &&'static str, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(secret))
+    }
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Page {
+        title: String,
+    }
+    let mut map = SessionMap::new();
+    map.insert("cart", "hunter2").unwrap();
+    map.insert("page", &BTreeMap::from([("hunter2", 1)])).unwrap();
+    let nested = (0..200).fold(json!("hunter2"), |inner, _| json!([inner]));
+    let errors = [
+        (map.get::<u8>("cart").unwrap_err(), "`u8`", "of another type"),
+        (map.get::<Page>("page").unwrap_err(), "Page`", "no field `title`"),
+        (map.insert("cart", &nested).unwrap_err(), "Value`", "too deep"),
+        (
+            map.insert("cart", &BTreeMap::from([((1, 2), 3)])).unwrap_err(),
+            "BTreeMap",
+            "a map key is not text",
+        ),
+        (map.insert("cart", &Refuses("hunter2")).unwrap_err(), "Refuses`", "Serialize implementation failed"),
+    ];
+    for (error, type_name, reason) in errors {
+        let said = error.to_string();
+        assert!(
+            ["cart", "page"].contains(&error.key()) && said.contains(&format!("{:?}", error.key())),
+            "{said}"
+        );
+        assert!(said.contains(type_name) && said.contains(reason) && !said.contains("hunter2"), "{said}");
+    }
+}

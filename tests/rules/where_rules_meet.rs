@@ -789,3 +789,38 @@ mod left_out {
         assert_eq!(visit(&layer, &cookie, Session::get).0, page(0));
     }
 }
+
+/// What the new struct has no place for stays as it came in, though the session is sent anew: small, and as large as fits.
+#[test]
+fn a_renewal_sends_the_older_form_as_it_came_in() {
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Old {
+        legacy: u8,
+        text: String,
+    }
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct New {
+        text: String,
+        note: u8,
+    }
+    let (clock, keys) = (Clock::new(), ring());
+    let old = builder_over::<Old>(keys.clone(), &clock).build().expect("good settings");
+    let new = builder_over::<New>(keys, &clock)
+        .schema(2)
+        .migrate_from(1, |old: Old| New { text: old.text, note: 0 })
+        .write_as(1, |new: &New| Old { legacy: 0, text: new.text.clone() })
+        .build()
+        .expect("good settings");
+    let value = |len| Old { legacy: 9, text: "x".repeat(len) };
+    let Err(UpdateError::TooLarge(error)) = old.codec().seal(&value(5000), None, None, clock.now()) else {
+        panic!("it fits")
+    };
+    // The other field is a byte, the length of the text two.
+    for len in [10, error.max_payload() - 3] {
+        let cookie = sealed(&old, &value(len), clock.now());
+        let (renewed, response) = visit(&new, &cookie, Session::renew);
+        assert!(renewed.expect("randomness").is_some());
+        let cookie = session_in(&response).expect("it is sent");
+        assert_eq!(visit(&old, &cookie, Session::get).0, value(len));
+    }
+}

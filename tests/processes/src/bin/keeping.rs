@@ -128,7 +128,7 @@ fn requests(layers: &[SessionLayer<u64>]) -> Vec<[u8; 24]> {
         let new = respond(layer, None, |session| session.set(7).expect("it fits"));
         let cleared = respond(layer, new.first(), |session| assert!(session.clear()));
         let written = respond(layer, new.first(), |session| session.set(8).expect("it fits"));
-        assert_eq!((new.len(), cleared.len(), written.len()), (1, 2, 1));
+        assert_eq!((new.len(), cleared.len(), written.len()), (1, 1, 1));
         nonce(&written[0])
     };
     layers.iter().filter_map(request).collect()
