@@ -209,7 +209,7 @@ impl<'de, const N: usize> Visitor<'de> for Making<N> {
         Ok(Made(value as u64))
     }
     fn visit_f64<E>(self, value: f64) -> Result<Made<N>, E> {
-        Ok(Made(value.abs() as u64))
+        Ok(Made(value.abs() as u64 + if value < 0.0 { 1 << 20 } else { 0 }))
     }
     fn visit_char<E>(self, value: char) -> Result<Made<N>, E> {
         Ok(Made(u32::from(value).into()))
