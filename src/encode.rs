@@ -123,7 +123,8 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
 
     #[inline]
     fn is_human_readable(&self) -> bool {
-        self.inner.is_human_readable()
+        // As postcard's.
+        false
     }
 
     forward! {

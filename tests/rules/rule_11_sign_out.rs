@@ -356,7 +356,14 @@ fn what_the_codec_removes_is_what_came_in() {
     assert_eq!(removed(""), of(&[]));
     assert_eq!(removed("a=b"), of(&[]));
     assert_eq!(removed(&format!("{NAME}=x")), of(&[(NAME, true)]));
-    assert_eq!(removed(&created(&layer, clock.now())), of(&[(NAME, true), (OUT, false)]));
+    let cookie = created(&layer, clock.now());
+    assert_eq!(removed(&cookie), of(&[(NAME, true), (OUT, false)]));
+    // What was opened is there to be sealed again.
+    assert_eq!(
+        open(&layer, &cookie, clock.now()).into_value(),
+        open(&layer, &cookie, clock.now()).value().cloned()
+    );
+    assert!(open(&layer, &cookie, clock.now()).into_value().is_some());
 }
 
 /// A slow response of an instance that has the longer timeout already; the sign-out from one that has not.
