@@ -1311,11 +1311,3 @@ fn a_long_name_of_small_letters_is_shown_and_what_might_be_a_key_is_not() {
         matches!(builder().name(joined).build(), Err(ConfigError::InvalidName { name }) if format!("{name:?}") == format!("{name}"))
     );
 }
-
-#[test]
-fn what_a_loader_cannot_hand_over_is_its_own_error_and_says_what_was_expected() {
-    use serde::{Deserialize as _, de::value};
-    let error =
-        cookie_session::SessionConfig::deserialize(value::BytesDeserializer::<value::Error>::new(b"x"));
-    assert!(error.unwrap_err().to_string().contains("session settings"));
-}
