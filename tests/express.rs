@@ -1910,3 +1910,23 @@ fn what_a_map_cannot_store_or_read_is_said_with_the_key_and_the_type_and_without
         assert!(said.contains(type_name) && said.contains(reason) && !said.contains("hunter2"), "{said}");
     }
 }
+
+#[test]
+fn a_map_reads_what_was_stored_and_no_variant_with_another_content() {
+    #[derive(Serialize)]
+    enum Stored {
+        Placed(u8),
+    }
+    #[derive(Debug, PartialEq, Deserialize)]
+    enum Read {
+        Placed,
+    }
+    let mut map = SessionMap::new();
+    map.insert("flags", &BTreeMap::from([(false, 1), (true, 2)])).unwrap();
+    let texts = BTreeMap::from([("false".to_owned(), 1), ("true".to_owned(), 2)]);
+    assert_eq!(map.get("flags"), Ok(Some(texts)));
+    map.insert("step", &Stored::Placed(5)).unwrap();
+    assert!(map.get::<Read>("step").is_err());
+    map.insert("step", "Placed").unwrap();
+    assert_eq!(map.get("step"), Ok(Some(Read::Placed)));
+}
