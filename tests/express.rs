@@ -1927,6 +1927,9 @@ fn a_map_reads_what_was_stored_and_no_variant_with_another_content() {
     assert_eq!(map.get("flags"), Ok(Some(texts)));
     map.insert("step", &Stored::Placed(5)).unwrap();
     assert!(map.get::<Read>("step").is_err());
+    // As JSON's `{"Placed": null}`.
+    map.insert("step", &BTreeMap::from([("Placed", ())])).unwrap();
+    assert_eq!(map.get("step"), Ok(Some(Read::Placed)));
     map.insert("step", "Placed").unwrap();
     assert_eq!(map.get("step"), Ok(Some(Read::Placed)));
 }
