@@ -255,7 +255,8 @@ impl<T> Session<T> {
         self.wake(state);
         if cleared {
             event!(WARN, "session_clear_dropped", "a session was cleared, and its response never came");
-        } else if changed {
+        }
+        if changed && !cleared {
             event!(DEBUG, "session_write_dropped", "a session was changed, and its response never came");
         }
     }
