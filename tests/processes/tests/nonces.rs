@@ -1,7 +1,7 @@
 //! No nonce and no new session id repeats: over many threads, and over processes that were forked from one that had
 //! sealed before.
 //!
-//! `COOKIE_SESSION_SEALS` says how many times each test seals. By hand, in 36 s on two cores, with nothing repeated:
+//! `COOKIE_SESSION_SEALS` says how many times each test seals. By hand, in 32 s on two cores, with nothing repeated:
 //!
 //! ```sh
 //! COOKIE_SESSION_SEALS=10000000 cargo test --release -p processes-tests --test nonces
