@@ -18,8 +18,9 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
-/// How many values may stand in one another: as many as serde_json reads, and in a `SessionMap`.
-const LEVELS: u8 = 128;
+/// How many values may stand in one another, in a session and in a value of a `SessionMap`: as many as serde_json
+/// reads.
+pub(crate) const LEVELS: u8 = 128;
 
 /// Appends a value's encoding to a buffer.
 #[inline]

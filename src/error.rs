@@ -705,7 +705,7 @@ impl fmt::Display for NotEncodable {
                 "it does not come back as it was written (a field that skip_serializing_if leaves out does that, a \
                  skipped enum variant, or a Serialize that depends on the time)"
             }
-            NotEncodable::TooDeep => "more than 128 values stand in one another",
+            NotEncodable::TooDeep => "more than 128 values stand in one another: store it with fewer levels",
         })
     }
 }

@@ -8,6 +8,7 @@
 //!            | nothing         after any other head
 //! ```
 
+use crate::encode::LEVELS;
 use crate::error::{MapError, MapFault};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -210,11 +211,9 @@ enum Head<'a> {
     Map(usize),
 }
 
-/// How deep a value may nest. Both directions count alike, so that what goes in comes out. `Some`
+/// One level less of [`LEVELS`]. Both directions count alike, so that what goes in comes out. `Some`
 /// counts, though it takes no bytes: a type that contains itself through it alone would read a
 /// number for ever.
-const LEVELS: u8 = 128;
-
 fn deeper(levels: u8) -> Result<u8, MapFault> {
     levels.checked_sub(1).ok_or(MapFault::TooDeep)
 }

@@ -313,13 +313,13 @@ fn a_key_from_text_leaves_nothing() {
     let key = random_key();
     for (i, text) in texts(&key).iter().enumerate() {
         let file = KeyFile::new(&format!("text-{i}"), text);
-        leaves_nothing("text", &["made", "built", "used"], &[&file], &[], &[key]);
+        leaves_nothing("text", &["made", "cloned", "built", "used"], &[&file], &[], &[key]);
     }
 }
 
 #[test]
 fn a_generated_key_leaves_nothing() {
-    leaves_nothing("generated", &["made", "built", "used"], &[], &[], &[]);
+    leaves_nothing("generated", &["made", "cloned", "built", "used"], &[], &[], &[]);
 }
 
 #[test]

@@ -38,17 +38,6 @@ mod session;
 #[path = "../../../../src/shape.rs"]
 mod shape;
 
-pub use codec::{Mode, Opened, Removals, SessionCodec, SessionId, SessionMeta};
-pub use config::{Identity, SessionBuilder, SessionConfig};
-pub use cookie::{MAX_SET_COOKIE, SameSite, SetCookie};
-pub use error::{
-    ConfigError, Incoming, KeyError, MapError, MissingLayer, NotEncodable, ParseIdError, RejectedKind, Shown,
-    TooLarge, UpdateError, Weakness,
-};
-pub use key::{Key, KeyId, KeyRing};
-pub use layer::{ResponseFuture, SessionLayer, SessionService};
-pub use lifetime::{CLOCK_SKEW, Lifetime};
-pub use map::SessionMap;
-pub use ring::{Counters, KeyRingHandle};
+pub use key::{Key, KeyRing};
+pub use layer::SessionLayer;
 pub use session::Session;
-pub use shape::Shape;
