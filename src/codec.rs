@@ -262,6 +262,25 @@ pub(crate) fn comes_back<V: Serialize + DeserializeOwned>(value: &V) -> bool {
     }
 }
 
+/// How to see whether an encoding in one form comes back as it was.
+#[derive(Clone, Copy)]
+pub(crate) struct Check {
+    again: fn(&Payload) -> bool,
+    plain: bool,
+}
+
+impl Check {
+    /// `plain`: what reads the type takes all that stands in it (`Outline::plain`). So its values are not read again to
+    /// see, but for tuples, which `skip_serializing_if` may have made shorter without a word.
+    pub(crate) fn of<V: Serialize + DeserializeOwned>(plain: bool) -> Check {
+        Check { again: again::<V>, plain }
+    }
+
+    fn passes(self, encoded: &Payload) -> bool {
+        self.plain && encoded.tuples == Tuples::default() || (self.again)(encoded)
+    }
+}
+
 /// Whether an encoding decodes, and encodes again to the same bytes in any order (a `HashMap` comes
 /// back in another one), with as many fields in as many tuples.
 fn again<V: Serialize + DeserializeOwned>(encoded: &Payload) -> bool {
@@ -272,7 +291,8 @@ fn again<V: Serialize + DeserializeOwned>(encoded: &Payload) -> bool {
     }
     let again = decode::<V>(encoded.bytes()).and_then(|value| Payload::encode(&value, encoded.len()).ok());
     again.is_some_and(|again| {
-        again.tuples == encoded.tuples && sorted(again.bytes()) == sorted(encoded.bytes())
+        let same = || again.bytes() == encoded.bytes() || sorted(again.bytes()) == sorted(encoded.bytes());
+        again.tuples == encoded.tuples && same()
     })
 }
 
@@ -285,21 +305,22 @@ fn decode<V: DeserializeOwned>(payload: &[u8]) -> Option<V> {
 }
 
 pub(crate) type Migrate<T> = Box<dyn Fn(&[u8]) -> Option<T> + Send + Sync>;
-type Encode<T> = Box<dyn Fn(&T, usize) -> Result<Payload, NotEncodable> + Send + Sync>;
+pub(crate) type Encode<T> = Box<dyn Fn(&T, usize) -> Result<Payload, NotEncodable> + Send + Sync>;
 
 /// How another form is written.
 pub(crate) struct Writer<T> {
-    encode: Encode<T>,
-    /// Whether an encoding in that form comes back as it was.
-    again: fn(&Payload) -> bool,
+    pub(crate) form: Form,
+    pub(crate) encode: Encode<T>,
+    pub(crate) check: Check,
 }
 pub(crate) type AcceptIf<T> = Box<dyn Fn(&SessionMeta, &T) -> bool + Send + Sync>;
 
 /// Which forms a codec reads and writes.
 pub(crate) struct Schemas<T> {
     pub(crate) own: Form,
+    pub(crate) check: Check,
     pub(crate) migrations: Vec<(Form, Migrate<T>)>,
-    pub(crate) write_as: Option<(Form, Writer<T>)>,
+    pub(crate) write_as: Option<Writer<T>>,
 }
 
 impl<T> Schemas<T> {
@@ -309,16 +330,15 @@ impl<T> Schemas<T> {
         Box::new(move |payload| decode(payload).map(&migrate))
     }
 
-    pub(crate) fn writer<Old: Serialize + DeserializeOwned + 'static>(
+    pub(crate) fn converted<Old: Serialize + 'static>(
         convert: impl Fn(&T) -> Old + Send + Sync + 'static,
-    ) -> Writer<T> {
-        let encode = Box::new(move |value: &T, hint| Payload::encode(&convert(value), hint));
-        Writer { encode, again: again::<Old> }
+    ) -> Encode<T> {
+        Box::new(move |value, hint| Payload::encode(&convert(value), hint))
     }
 
     /// The form of new sessions, and of those that came in a form not newer than it.
     fn written(&self) -> Form {
-        self.write_as.as_ref().map_or(self.own, |(form, _)| *form)
+        self.write_as.as_ref().map_or(self.own, |writer| writer.form)
     }
 }
 
@@ -766,7 +786,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     pub(crate) fn encode(&self, value: &T, old_form: bool, hint: usize) -> Result<Encoded, NotEncodable> {
         let own = Payload::encode(value, hint)?;
         let out = match &self.schemas.write_as {
-            Some((_, writer)) if old_form => Some((writer.encode)(value, hint)?),
+            Some(writer) if old_form => Some((writer.encode)(value, hint)?),
             _ => None,
         };
         Ok(Encoded { own, out })
@@ -775,7 +795,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// Whether an encoded value comes back as it was.
     pub(crate) fn comes_back(&self, encoded: &Encoded) -> bool {
         let out = encoded.out.as_ref().zip(self.schemas.write_as.as_ref());
-        out.is_none_or(|(out, (_, writer))| (writer.again)(out)) && again::<T>(&encoded.own)
+        out.is_none_or(|(out, writer)| writer.check.passes(out)) && self.schemas.check.passes(&encoded.own)
     }
 
     /// A copy of the value from its stored encoding.

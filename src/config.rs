@@ -2,7 +2,8 @@
 
 use crate::{
     codec::{
-        self, AcceptIf, Budget, Form, Former, Migrate, Mode, Schemas, SessionCodec, SessionMeta, Writer,
+        self, AcceptIf, Budget, Check, Encode, Form, Former, Migrate, Mode, Schemas, SessionCodec,
+        SessionMeta, Writer,
     },
     cookie::{self, MAX_SET_COOKIE, SameSite, Target, Template},
     error::{ConfigError, KeyError, NotEncodable, Shown},
@@ -132,18 +133,21 @@ impl Default for Settings {
 
 type PassiveIf = Box<dyn Fn(&Parts) -> bool + Send + Sync>;
 type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
-type ShapeOf = fn() -> Result<Shape, ConfigError>;
+/// A type's shape and how to see whether a value comes back as it was; for a type that is only read, nobody asks.
+type ShapeOf = fn() -> Result<(Shape, Option<Check>), ConfigError>;
 
-/// The shape of a type that is only read.
-fn read_shape<V: DeserializeOwned>() -> Result<Shape, ConfigError> {
-    shape::shape_of::<V>(drop).map_err(unsupported)
+fn read_shape<V: DeserializeOwned>() -> Result<(Shape, Option<Check>), ConfigError> {
+    Ok((shape::outline_of::<V>(drop).map_err(unsupported)?.shape(), None))
 }
 
-/// The shape of a type that is written, each of whose variants must come back as it was.
-fn written_shape<V: Serialize + DeserializeOwned>() -> Result<Shape, ConfigError> {
+/// Each variant must come back as it was.
+fn written_shape<V: Serialize + DeserializeOwned>() -> Result<(Shape, Option<Check>), ConfigError> {
     let mut good = true;
-    let shape = shape::shape_of::<V>(|value| good &= codec::comes_back(&value)).map_err(unsupported)?;
-    if good { Ok(shape) } else { Err(ConfigError::DoesNotComeBack { type_name: type_name::<V>() }) }
+    let outline = shape::outline_of::<V>(|value| good &= codec::comes_back(&value)).map_err(unsupported)?;
+    if !good {
+        return Err(ConfigError::DoesNotComeBack { type_name: type_name::<V>() });
+    }
+    Ok((outline.shape(), Some(Check::of::<V>(outline.plain))))
 }
 
 fn unsupported(Unsupported::NotSelfDescribing { type_name }: Unsupported) -> ConfigError {
@@ -177,7 +181,7 @@ pub struct SessionBuilder<T> {
     settings: Settings,
     schema: u16,
     migrations: Vec<(u16, ShapeOf, Migrate<T>)>,
-    write_as: Vec<(u16, ShapeOf, Writer<T>)>,
+    write_as: Vec<(u16, ShapeOf, Encode<T>)>,
     accept_if: Option<AcceptIf<T>>,
     hooks: Hooks,
 }
@@ -393,7 +397,7 @@ impl<T> SessionBuilder<T> {
     where
         Old: Serialize + DeserializeOwned + 'static,
     {
-        self.write_as.push((schema, written_shape::<Old>, Schemas::writer(convert)));
+        self.write_as.push((schema, written_shape::<Old>, Schemas::converted(convert)));
         self
     }
 
@@ -494,14 +498,14 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
 }
 
 /// A codec with default settings for any type, also one that no layer could have.
-pub(crate) fn detached_codec<T>(keys: KeyRing) -> SessionCodec<T> {
+pub(crate) fn detached_codec<T: Serialize + DeserializeOwned>(keys: KeyRing) -> SessionCodec<T> {
     let settings = Settings::default();
     let (name, path) = (DEFAULT_NAME.to_owned(), settings.path.clone());
     let target = Target { name, domain: None, path, partitioned: false };
     let rules = settings.rules(&mut Vec::new());
     // Nothing is sealed that another codec would read.
     let own = Form { schema: 1, shape: Shape::from_bytes([0; 4]) };
-    let schemas = Schemas { own, migrations: Vec::new(), write_as: None };
+    let schemas = Schemas { own, check: Check::of::<T>(false), migrations: Vec::new(), write_as: None };
     assemble(&settings, true, target, Vec::new(), rules, keys.into(), schemas, None)
 }
 
@@ -635,11 +639,11 @@ impl Settings {
 fn read_schemas<T: Serialize + DeserializeOwned>(
     schema: u16,
     migrations: Vec<(u16, ShapeOf, Migrate<T>)>,
-    mut write_as: Vec<(u16, ShapeOf, Writer<T>)>,
+    mut write_as: Vec<(u16, ShapeOf, Encode<T>)>,
     faults: &mut Vec<ConfigError>,
 ) -> Option<Schemas<T>> {
     let form = |schema, shape: ShapeOf, faults: &mut Vec<ConfigError>| match shape() {
-        Ok(shape) => Some(Form { schema, shape }),
+        Ok((shape, check)) => Some((Form { schema, shape }, check)),
         Err(fault) => {
             faults.push(fault);
             None
@@ -656,23 +660,24 @@ fn read_schemas<T: Serialize + DeserializeOwned>(
             faults.push(ConfigError::MigrationTwice { from });
         }
         numbers.push(from);
-        read.extend(form(from, shape, faults).map(|form| (form, migrate)));
+        read.extend(form(from, shape, faults).map(|(form, _)| (form, migrate)));
     }
     let last = write_as.pop();
     if !write_as.is_empty() {
         faults.push(ConfigError::WriteAsTwice);
     }
-    let written = last.and_then(|(schema, shape, writer)| {
+    let write_as = last.and_then(|(schema, shape, encode)| {
         if !numbers.contains(&schema) {
             faults.push(ConfigError::WriteAsWithoutMigration { schema });
         }
-        let form = form(schema, shape, faults)?;
+        let (form, check) = form(schema, shape, faults)?;
         if read.iter().any(|(read, _)| read.schema == schema && read.shape != form.shape) {
             faults.push(ConfigError::WriteAsOtherShape { schema });
         }
-        Some((form, writer))
+        Some(Writer { form, encode, check: check? })
     });
-    Some(Schemas { own: own?, migrations: read, write_as: written })
+    let (own, check) = own?;
+    Some(Schemas { own, check: check?, migrations: read, write_as })
 }
 
 /// Settings from a configuration file or the environment, through serde.

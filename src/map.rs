@@ -176,21 +176,22 @@ impl Serialize for Encoded {
 
 impl<'de> Deserialize<'de> for Encoded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-
-        impl Visitor<'_> for Bytes {
-            type Value = Encoded;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Encoded, E> {
-                Ok(Encoded(bytes.to_vec()))
-            }
-        }
-
         deserializer.deserialize_byte_buf(Bytes)
+    }
+}
+
+/// `shape.rs` knows its name: it takes all.
+struct Bytes;
+
+impl Visitor<'_> for Bytes {
+    type Value = Encoded;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Encoded, E> {
+        Ok(Encoded(bytes.to_vec()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The fingerprint of a type, so that a cookie written by another form of it is refused instead of
 //! misread.
 //!
-//! postcard does not describe itself, so [`shape_of`] drives `T::deserialize` with a deserializer
+//! postcard does not describe itself, so [`outline_of`] drives `T::deserialize` with a deserializer
 //! that calls visitors exactly as postcard's does, feeds them made-up values, and grows a tree of
 //! what was asked for: one [`Node`] per value on the wire. The tree is kept over many runs from
 //! the root:
@@ -19,6 +19,9 @@
 //! Runs and work are bounded; what the bounds cut off is covered in the same way. The values fed
 //! in are never hashed, only the tree is. A type whose `Deserialize` depends on the platform (as
 //! that of `OsString` does) has a shape that does.
+//!
+//! Beside that it is noted whether all readers that were met are serde's own or derived: see
+//! [`Outline::plain`].
 //!
 //! How the tree is encoded and hashed stands on the page of the wire format (`docs/wire_format.md`), of
 //! which everything above is a part, too.
@@ -73,17 +76,30 @@ pub(crate) enum Unsupported {
     },
 }
 
+/// What tracing tells of a type.
+pub(crate) struct Outline {
+    pub(crate) encoding: Vec<u8>,
+    /// Whether all that reads the type is serde's own for types of the standard library, or derived
+    /// without `with`, `from`, `transparent` and the like, or `SessionMap`: such readers refuse and
+    /// change nothing that can stand in a value. Told by the names that the compiler gives to
+    /// visitors, which it may change: then it is `false`, which costs time alone. A newtype is never
+    /// plain, since what its one field is read with does not show.
+    pub(crate) plain: bool,
+}
+
+impl Outline {
+    pub(crate) fn shape(&self) -> Shape {
+        let digest =
+            Sha256::new().chain_update("cookie-session shape v1").chain_update(&self.encoding).finalize();
+        let [a, b, c, d, ..]: [u8; 32] = digest.into();
+        Shape([a, b, c, d])
+    }
+}
+
 /// Traces `T`. Deterministic if `T` is. A panic in `T`'s own code goes through to the caller.
 /// `seen` gets each value that came of it: one with each variant, and with each option, sequence and
 /// number both filled and empty.
-pub(crate) fn shape_of<T: DeserializeOwned>(seen: impl FnMut(T)) -> Result<Shape, Unsupported> {
-    let encoding = encoding_of::<T>(seen)?;
-    let digest = Sha256::new().chain_update("cookie-session shape v1").chain_update(encoding).finalize();
-    let [a, b, c, d, ..]: [u8; 32] = digest.into();
-    Ok(Shape([a, b, c, d]))
-}
-
-pub(crate) fn encoding_of<T: DeserializeOwned>(mut seen: impl FnMut(T)) -> Result<Vec<u8>, Unsupported> {
+pub(crate) fn outline_of<T: DeserializeOwned>(mut seen: impl FnMut(T)) -> Result<Outline, Unsupported> {
     let mut trace = Trace::default();
     trace.nodes.push(Node::default());
     let root = Slot { node: ROOT, replay: false };
@@ -95,8 +111,9 @@ pub(crate) fn encoding_of<T: DeserializeOwned>(mut seen: impl FnMut(T)) -> Resul
     trace.explore(&mut run)?;
     let mut encoding = Vec::new();
     trace.encode(ROOT, &mut encoding);
+    let plain = trace.is_plain();
     trace.vary(&mut run);
-    Ok(encoding)
+    Ok(Outline { encoding, plain })
 }
 
 // Bounds, part of the algorithm like all the rest. An ordinary session takes some tens of runs; the
@@ -130,6 +147,9 @@ const STRINGS: [&str; 48] = [
 const BYTE_LENGTHS: [usize; 20] = [16, 0, 4, 6, 8, 12, 20, 32, 64, 1, 2, 3, 5, 24, 28, 33, 48, 65, 96, 128];
 static BYTES: [u8; 128] = [1; 128];
 const LENGTHS: [usize; 12] = [1, 0, 2, 3, 4, 6, 8, 9, 12, 16, 32, 64];
+
+/// Where the reader of a `SessionMap`'s values is.
+const MAP: &str = concat!(env!("CARGO_CRATE_NAME"), "::map::");
 
 const ROOT: usize = 0;
 
@@ -258,6 +278,8 @@ struct Trace {
     /// Counts what was learned.
     learned: usize,
     unsupported: Option<&'static str>,
+    /// A reader was met that may be anybody's.
+    foreign: bool,
 
     // Of the current run:
     asked: Vec<Asked>,
@@ -575,6 +597,32 @@ impl Trace {
         Refusal
     }
 
+    /// Notes who reads a slot: `V`, for what was asked for last.
+    fn meet<'de, V: Visitor<'de>>(&mut self) {
+        let (visitor, mut declared) = (type_name::<V>(), self.asked.last().map_or("", |asked| asked.value));
+        let value = type_name::<V::Value>();
+        // Their reader is that of what is inside.
+        while declared != value
+            && let Some(inner) = ["alloc::boxed::Box<", "alloc::sync::Arc<", "alloc::rc::Rc<"]
+                .into_iter()
+                .find_map(|wrapper| declared.strip_prefix(wrapper)?.strip_suffix('>'))
+        {
+            declared = inner;
+        }
+        let serdes = ["serde_core::de::impls::", "serde::de::impls::"];
+        let derived = visitor.contains("::_::<impl serde") && visitor.contains(">::deserialize::__Visitor");
+        let known = derived || serdes.iter().chain([&MAP]).any(|module| visitor.starts_with(module));
+        self.foreign |= !known || declared != value;
+    }
+
+    /// Only of use when all is explored.
+    fn is_plain(&self) -> bool {
+        !self.foreign
+            && !self.exhausted()
+            && self.node(ROOT).status == Status::Done
+            && !self.nodes.iter().any(|node| node.refused || node.stalled)
+    }
+
     fn exhausted(&self) -> bool {
         self.budget_used >= BUDGET
     }
@@ -661,6 +709,7 @@ impl Tracer<'_> {
 
     /// The same for what can contain itself.
     fn ask_nested<'de, V: Visitor<'de>>(&mut self, kind: Kind) -> Traced<usize> {
+        self.trace.meet::<V>();
         self.enter::<V>(Some(kind))?;
         self.ask(kind)
     }
@@ -814,6 +863,7 @@ impl<'de> de::VariantAccess<'de> for Tracer<'_> {
 macro_rules! leaves {
     ($($method:ident, $tag:literal, $of:expr, $visit:ident, $value:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Traced<V::Value> {
+            self.trace.meet::<V>();
             let candidate = *$of.get(self.ask(Kind::Leaf($tag, $of.len()))?).ok_or(Refusal)?;
             visitor.$visit($value(candidate)?)
         }
@@ -858,6 +908,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     fn deserialize_unit<V: Visitor<'de>>(mut self, visitor: V) -> Traced<V::Value> {
+        self.trace.meet::<V>();
         self.ask(Kind::Leaf(0x01, 1))?;
         visitor.visit_unit()
     }
@@ -871,6 +922,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         _: &'static str,
         visitor: V,
     ) -> Traced<V::Value> {
+        self.trace.foreign = true;
         self.enter::<V>(None)?;
         visitor.visit_newtype_struct(self)
     }
@@ -880,7 +932,9 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
             return visitor.visit_none();
         }
         let some = self.trace.child(self.slot, 0, false)?;
-        self.trace.fill(some, "", |tracer| visitor.visit_some(tracer))
+        let option = type_name::<V::Value>();
+        let inner = option.strip_prefix("core::option::Option<").and_then(|rest| rest.strip_suffix('>'));
+        self.trace.fill(some, inner.unwrap_or(""), |tracer| visitor.visit_some(tracer))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Traced<V::Value> {
@@ -986,7 +1040,7 @@ mod tests {
                 #[derive(Deserialize)]
                             pub struct S { $($before)* b: u64, a: u64 }
             }
-            (shape_of::<one::S>(drop), shape_of::<other::S>(drop))
+            (shape_of::<one::S>(), shape_of::<other::S>())
         }};
     }
 
@@ -1009,8 +1063,12 @@ mod tests {
         Third(Option<Never>),
     }
 
+    fn shape_of<T: DeserializeOwned>() -> Result<Shape, Unsupported> {
+        outline_of::<T>(drop).map(|outline| outline.shape())
+    }
+
     fn hex<T: DeserializeOwned>() -> String {
-        shape_of::<T>(drop).map_or_else(|why| format!("{why:?}"), |shape| shape.to_string())
+        shape_of::<T>().map_or_else(|why| format!("{why:?}"), |shape| shape.to_string())
     }
 
     #[test]
@@ -1019,7 +1077,7 @@ mod tests {
         encoding.extend(b"user\x04\0\0\0cart\x02\0\0\0");
         encoding.extend(b"\x20\x01\0\0\0\x0b\0\0\0\0"); // Some(u64)
         encoding.extend(b"\x21\x01\0\0\0\x0a\0\0\0\0"); // [u32]
-        assert_eq!(encoding_of::<Shop>(drop), Ok(encoding));
+        assert_eq!(outline_of::<Shop>(drop).map(|outline| outline.encoding), Ok(encoding));
         assert_eq!(hex::<Shop>(), "15966813");
     }
 
@@ -1077,13 +1135,104 @@ mod tests {
             One { one: u8 },
         }
         for (shape, name) in [
-            (shape_of::<Flat>(drop), "Flat"),
-            (shape_of::<Untagged>(drop), "Untagged"),
-            (shape_of::<(u8, Result<u8, Option<Tagged>>)>(drop), "Tagged>"),
-            (shape_of::<de::IgnoredAny>(drop), "IgnoredAny"),
+            (shape_of::<Flat>(), "Flat"),
+            (shape_of::<Untagged>(), "Untagged"),
+            (shape_of::<(u8, Result<u8, Option<Tagged>>)>(), "::Tagged"),
+            (shape_of::<de::IgnoredAny>(), "IgnoredAny"),
         ] {
             let found = shape.err().map(|Unsupported::NotSelfDescribing { type_name }| type_name);
             assert!(found.is_some_and(|found| found.contains(name)), "{name}: {found:?}");
+        }
+    }
+
+    /// A reader of one's own, and a checked one under derives.
+    fn even<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        if number % 2 == 0 { Ok(number) } else { Err(de::Error::custom("odd")) }
+    }
+
+    #[test]
+    fn plain_is_what_is_derived_or_serdes_own() {
+        #[derive(Deserialize)]
+        struct Everything<'a> {
+            shop: Option<Shop>,
+            more: Vec<(u8, String, [f32; 4])>,
+            by_name: std::collections::BTreeMap<String, Box<Expr>>,
+            choice: Choice<char, Vec<Option<bool>>, u8>,
+            nothing: ((), std::marker::PhantomData<&'a u8>),
+            since: std::time::Duration,
+            #[serde(skip)]
+            skipped: u8,
+            #[serde(alias = "b", rename = "c")]
+            renamed: Result<u8, String>,
+        }
+        #[derive(Deserialize)]
+        enum Choice<A, B, C> {
+            None,
+            One(A),
+            Two { one: A, two: B },
+            Both(B, C),
+        }
+        #[derive(Deserialize)]
+        struct With {
+            #[serde(deserialize_with = "even")]
+            number: u64,
+        }
+        #[derive(Deserialize)]
+        struct Newtype(#[serde(deserialize_with = "even")] u64);
+        #[derive(Deserialize)]
+        #[serde(transparent)]
+        struct Transparent {
+            #[serde(deserialize_with = "even")]
+            number: u64,
+        }
+        #[derive(Deserialize)]
+        #[serde(from = "u64")]
+        struct From_(u64);
+        impl From<u64> for From_ {
+            fn from(number: u64) -> From_ {
+                From_(number / 2)
+            }
+        }
+        #[derive(Deserialize)]
+        enum Variant {
+            Number(#[serde(deserialize_with = "even")] u64),
+        }
+        #[derive(Deserialize)]
+        #[serde(remote = "std::time::Duration")]
+        #[allow(dead_code)]
+        struct Remote {
+            #[serde(getter = "std::time::Duration::as_secs", deserialize_with = "even")]
+            secs: u64,
+        }
+        impl From<Remote> for std::time::Duration {
+            fn from(remote: Remote) -> Self {
+                Self::from_secs(remote.secs)
+            }
+        }
+        #[derive(Deserialize)]
+        struct UsesRemote {
+            #[serde(with = "Remote")]
+            duration: std::time::Duration,
+        }
+        fn plain<T: DeserializeOwned>() -> bool {
+            outline_of::<T>(drop).expect("a shape").plain
+        }
+        assert!(plain::<Everything>());
+        assert!(plain::<crate::SessionMap>());
+        assert!(plain::<u64>() && plain::<Vec<NonZeroU64>>() && plain::<Box<Box<u8>>>());
+        for (plain, name) in [
+            (plain::<With>(), "with"),
+            (plain::<Newtype>(), "newtype"),
+            (plain::<Transparent>(), "transparent"),
+            (plain::<From_>(), "from"),
+            (plain::<Variant>(), "with, in a variant"),
+            (plain::<UsesRemote>(), "remote"),
+            (plain::<Id>(), "by hand"),
+            (plain::<(u8, Vec<Option<Id>>)>(), "by hand, inside"),
+            (plain::<Option<Never>>(), "refused"),
+        ] {
+            assert!(!plain, "{name}");
         }
     }
 }
