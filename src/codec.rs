@@ -9,7 +9,7 @@ use crate::{
     key::{KeyId, Purpose},
     lifetime::{self, Lifetime, Rules, Times, Verdict},
     ring::{Found, KeyRingHandle, LayerKeys, LayerSlot},
-    seal::{NONCE, NotAuthentic},
+    seal::{HALF, NotAuthentic, random},
     shape::Shape,
 };
 use http::{HeaderMap, HeaderValue, header::COOKIE};
@@ -603,21 +603,21 @@ impl<T> SessionCodec<T> {
         }
     }
 
-    /// Seals a session's cookie. `None`: the operating system gave no randomness.
+    /// Seals a session's cookie, with what was drawn for it. `None`: the operating system gave no randomness.
     pub(crate) fn seal_session(
         &self,
         keys: &LayerKeys,
         meta: &Meta,
+        half: &[u8; HALF],
         payload: Payload,
         now: u64,
     ) -> Option<SetCookie> {
         let key = keys.session()?;
         let suite = key.suite();
-        let nonce = nonce_for(suite)?;
         let Payload { mut buffer, at, .. } = payload;
         buffer.get_mut(at.checked_sub(META)?..at)?.copy_from_slice(&meta.to_bytes());
         let start = at.checked_sub(META + suite.before())?;
-        key.seal(keys.primary_id().0, &nonce, &mut buffer, start)?;
+        key.seal(keys.primary_id().0, half, &mut buffer, start)?;
         let sealed = buffer.get(start..).unwrap_or_default();
         Some(self.session.set(sealed, self.rules.max_age(meta.times, meta.lifetime, now)))
     }
@@ -655,11 +655,13 @@ impl<T> SessionCodec<T> {
         time: u64,
     ) -> Option<SetCookie> {
         let key = keys.marker(name_index)?;
-        let suite = key.suite();
-        let nonce = nonce_for(suite)?;
-        let mut buffer = vec![0; suite.before()];
+        let half = match key.suite() {
+            Suite::Xaes256Gcm => random()?,
+            Suite::HmacSha256 => [0; HALF],
+        };
+        let mut buffer = vec![0; key.suite().before()];
         buffer.extend_from_slice(&time.to_le_bytes());
-        key.seal(keys.primary_id().0, &nonce, &mut buffer, 0)?;
+        key.seal(keys.primary_id().0, &half, &mut buffer, 0)?;
         Some(template.set(&buffer, Some(lifetime::MARKER_MAX_AGE)))
     }
 
@@ -698,18 +700,17 @@ struct Authentic<'k> {
     at: usize,
 }
 
-/// Randomness from the operating system, for every seal: a thread's generator repeats after a fork
-/// or a snapshot, and a repeated nonce breaks GCM.
-pub(crate) fn random<const N: usize>() -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn nonce_for(suite: Suite) -> Option<[u8; NONCE]> {
-    match suite {
-        Suite::Xaes256Gcm => random(),
-        Suite::HmacSha256 => Some([0; NONCE]),
+/// What a seal draws: a half of a nonce, and an id for a session that has none. In one call, for each seal and not
+/// before: what was drawn ahead would be used twice by a process that is forked in between, or restored from a snapshot.
+pub(crate) fn draw(suite: Suite, id: Option<SessionId>) -> Option<(SessionId, [u8; HALF])> {
+    match (id, suite) {
+        (Some(id), Suite::HmacSha256) => Some((id, [0; HALF])),
+        (Some(id), Suite::Xaes256Gcm) => Some((id, random()?)),
+        (None, _) => {
+            let bytes: [u8; 16 + HALF] = random()?;
+            let (id, half) = bytes.split_first_chunk()?;
+            Some((SessionId(*id), *half.first_chunk()?))
+        }
     }
 }
 
@@ -852,26 +853,22 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         }
         let payload = encoded.out.unwrap_or(encoded.own);
         let form = self.form(old_form);
-        let meta = match previous {
+        let (id, times, lifetime) = match previous {
             Some(previous) => {
                 let Meta { id, times, lifetime, .. } = previous.meta;
                 if now >= self.rules.absolute_deadline(times, lifetime) {
                     return Err(UpdateError::Expired);
                 }
-                Meta { form, id, times: Times { issued: now.max(times.issued), ..times }, lifetime }
+                (Some(id), Times { issued: now.max(times.issued), ..times }, lifetime)
             }
             None => {
                 let created = Self::created_after(marker.map(lifetime::from_system), now);
-                let id = SessionId(random().ok_or(UpdateError::Random)?);
-                Meta {
-                    form,
-                    id,
-                    times: Times { created, renewed: now, issued: now },
-                    lifetime: Lifetime::Timeouts,
-                }
+                (None, Times { created, renewed: now, issued: now }, Lifetime::Timeouts)
             }
         };
-        self.seal_session(&self.keys.keys(), &meta, payload, now).ok_or(UpdateError::Random)
+        let (id, half) = draw(self.writes, id).ok_or(UpdateError::Random)?;
+        let meta = Meta { form, id, times, lifetime };
+        self.seal_session(&self.keys.keys(), &meta, &half, payload, now).ok_or(UpdateError::Random)
     }
 
     /// The cookies that sign out: removals for what came in and for each `formerly`, and, if an

@@ -7,7 +7,7 @@ use crate::{
     error::RejectedKind,
     frame::{self, FrameError, Suite},
     key::Key,
-    seal::{NONCE, SealKey, Xaes256Gcm},
+    seal::{HALF, NONCE, SealKey, Xaes256Gcm, halves},
     shape::{self, Shape},
 };
 use http::HeaderValue;
@@ -21,8 +21,9 @@ use zeroize::Zeroizing;
 /// If the plaintext is longer than GCM allows.
 #[allow(clippy::expect_used)]
 pub fn xaes_seal(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
-    let mut sealed = plaintext.to_vec();
-    let tag = Xaes256Gcm::new(key).seal(nonce, aad, &mut sealed).expect("less than 2^36 bytes");
+    let (mut sealed, (first, second)) = (plaintext.to_vec(), halves(nonce));
+    let derived = Xaes256Gcm::new(key).derive(&first);
+    let (_, tag) = derived.seal(&second, aad, &mut sealed).expect("less than 2^36 bytes");
     sealed.extend_from_slice(&tag);
     sealed
 }
@@ -30,8 +31,8 @@ pub fn xaes_seal(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], plaintext: &[u
 /// The plaintext of ciphertext and tag, if they are authentic.
 pub fn xaes_open(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let (ciphertext, tag) = sealed.split_at_checked(sealed.len().checked_sub(16)?)?;
-    let mut plaintext = ciphertext.to_vec();
-    Xaes256Gcm::new(key).open(nonce, aad, &mut plaintext, tag).ok()?;
+    let (mut plaintext, (first, second)) = (ciphertext.to_vec(), halves(nonce));
+    Xaes256Gcm::new(key).derive(&first).open(&second, aad, &mut plaintext, tag).ok()?;
     Some(plaintext)
 }
 
@@ -43,7 +44,7 @@ pub fn xaes_open(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], sealed: &[u8])
 #[allow(clippy::expect_used)]
 pub fn hmac_seal(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     let mut frame = [&[0; frame::HEADER], message].concat();
-    SealKey::new(Suite::HmacSha256, key).seal([0; 4], &[0; NONCE], &mut frame, 0).expect("room");
+    SealKey::new(Suite::HmacSha256, key).seal([0; 4], &[0; HALF], &mut frame, 0).expect("room");
     *frame.last_chunk().expect("a MAC")
 }
 
@@ -96,7 +97,8 @@ pub fn seal_marker<T>(codec: &SessionCodec<T>, nonce: &[u8; NONCE], plaintext: &
 fn seal(key: &SealKey, key_id: [u8; 4], nonce: &[u8; NONCE], plaintext: &[u8]) -> Option<String> {
     let mut frame = vec![0; key.suite().before()];
     frame.extend_from_slice(plaintext);
-    key.seal(key_id, nonce, &mut frame, 0)?;
+    let (first, second) = halves(nonce);
+    key.seal_by(key_id, &mut frame, 0, |key, plaintext| key.derive(&first).seal(&second, &[], plaintext))?;
     let mut text = Vec::new();
     frame::emit(&frame, &mut text);
     String::from_utf8(text).ok()

@@ -9,7 +9,7 @@
 
 use crate::{
     codec::{
-        Arrival, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId, SessionMeta, random,
+        Arrival, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId, SessionMeta, draw,
     },
     config::{self, Hooks},
     cookie::{SetCookie, Template},
@@ -18,6 +18,7 @@ use crate::{
     lifetime::{self, LATE, Lifetime, Times},
     log::event,
     ring::LayerKeys,
+    seal::random,
 };
 use http::{HeaderValue, header::COOKIE, request::Parts};
 use serde::{Serialize, de::DeserializeOwned};
@@ -130,7 +131,7 @@ struct Stored {
     baseless: bool,
     changed: bool,
     resend: Option<(Form, Payload)>,
-    /// The id of a new session.
+    /// The id of a new session, if somebody has asked for it.
     new: Option<SessionId>,
     renewed: Option<(SessionId, u64)>,
     lifetime: Lifetime,
@@ -344,8 +345,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     ///
     /// Whenever an error is returned, the session is as it was before: [`UpdateError::TooLarge`],
     /// [`UpdateError::NotEncodable`], [`UpdateError::Nested`], [`UpdateError::Cleared`],
-    /// [`UpdateError::Committed`], [`UpdateError::Random`]. If the closure panics, likewise. (But see
-    /// [`read`](Self::read) about fields with `serde(skip)`.)
+    /// [`UpdateError::Committed`]. If the closure panics, likewise. (But see [`read`](Self::read) about fields with
+    /// `serde(skip)`.)
     pub fn update<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, UpdateError> {
         let result: Result<Result<R, std::convert::Infallible>, _> = self.try_update(|value| Ok(f(value)));
         result.map(|Ok(result)| result)
@@ -455,11 +456,12 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     }
 
     /// What is known of the session beside its data: as it came in, with what was changed since.
-    /// `None` for a session that nobody has written.
+    /// `None` for a session that nobody has written, or if the operating system has no randomness for a new one's id.
     pub fn meta(&self) -> Option<SessionMeta> {
         self.load();
-        let state = self.state();
-        let (stored, arrived) = (state.stored.as_ref()?, state.arrived.as_ref()?);
+        let mut state = self.state();
+        let State { stored, arrived, .. } = &mut *state;
+        let (stored, arrived) = (stored.as_mut()?, arrived.as_ref()?);
         let codec = &self.0.shared.codec;
         match &stored.origin {
             Some(origin) => {
@@ -471,8 +473,10 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 }
                 Some(codec.describe(&meta, origin.suite, origin.key_id))
             }
+            None if !stored.changed => None,
             None => {
-                let id = stored.new.filter(|_| stored.changed)?;
+                let id = stored.new.or_else(|| random().map(SessionId::from_bytes))?;
+                stored.new = Some(id);
                 let meta = Meta {
                     form: codec.form(stored.old_form),
                     id,
@@ -651,10 +655,10 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 (None, Some(own)) => Some(own.bytes().to_vec()),
                 _ => None,
             };
-            let (old_form, new) = (stored.old_form, stored.new.is_none() && stored.origin.is_none());
+            let old_form = stored.old_form;
             let hint = stored.own.as_ref().map_or(0, Payload::len) + 64;
             state.updating = Some(me);
-            return Ok(Turn { session: self, epoch, old_form, new, value, copy, hint });
+            return Ok(Turn { session: self, epoch, old_form, value, copy, hint });
         }
     }
 
@@ -720,8 +724,6 @@ struct Turn<'s, T> {
     session: &'s Session<T>,
     epoch: u64,
     old_form: bool,
-    /// The session has no id yet.
-    new: bool,
     value: Option<T>,
     /// The stored encoding, where the value is not there.
     copy: Option<Vec<u8>>,
@@ -735,7 +737,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
         let codec = &self.session.0.shared.codec;
         let encoded = codec.encode(&value, self.old_form, self.hint).map_err(UpdateError::NotEncodable)?;
         let written = encoded.out.as_ref().unwrap_or(&encoded.own);
-        let (mut checked, mut drawn) = (false, None);
+        let mut checked = false;
         loop {
             let mut state = self.session.state();
             if state.committed {
@@ -761,20 +763,10 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
                 checked = true;
                 continue;
             }
-            if changed && self.new && drawn.is_none() {
-                drop(state);
-                // The id alone: a nonce that waited for the head would be used twice by a process that is forked
-                // in between, or restored from a snapshot.
-                drawn = Some(SessionId::from_bytes(random().ok_or(UpdateError::Random)?));
-                continue;
-            }
             if changed && stored.base.is_none() {
                 stored.base = stored.out.take().or(stored.own.take());
             }
             (stored.changed, stored.own, stored.out) = (changed, Some(encoded.own), encoded.out);
-            if stored.new.is_none() {
-                stored.new = drawn;
-            }
             state.version += 1;
             let old = state.value.replace(value);
             drop(state);
@@ -936,17 +928,19 @@ impl<T> Session<T> {
     ) -> Option<SetCookie> {
         let codec = &self.0.shared.codec;
         let Outgoing { writes: _, resent, old_form, payload, origin, new, renewed, lifetime } = outgoing;
-        let (id, times) = match (&origin, new) {
-            (Some(Origin { meta: Meta { id, times, .. }, .. }), _) => {
+        let (id, times) = match &origin {
+            Some(Origin { meta: Meta { id, times, .. }, .. }) => {
                 let (id, renewed) = renewed.unwrap_or((*id, times.renewed));
-                (id, Times { renewed, issued: now.max(times.issued).max(renewed), created: times.created })
+                (
+                    Some(id),
+                    Times { renewed, issued: now.max(times.issued).max(renewed), created: times.created },
+                )
             }
-            (None, Some(id)) => {
+            None => {
                 let came_in = codec.marker_time(keys, &noted.cookies);
                 let created = SessionCodec::<T>::created_after(sent_marker.max(came_in), noted.at);
-                (id, Times { created, renewed: noted.at, issued: now })
+                (new, Times { created, renewed: noted.at, issued: now })
             }
-            (None, None) => return None,
         };
         if now >= codec.rules.absolute_deadline(times, lifetime) {
             codec.ring.counts().writes_too_late.fetch_add(1, Relaxed);
@@ -957,8 +951,10 @@ impl<T> Session<T> {
             );
             return None;
         }
-        let meta = Meta { form: resent.unwrap_or(codec.form(old_form)), id, times, lifetime };
-        let cookie = codec.seal_session(keys, &meta, payload, now);
+        let cookie = draw(codec.writes, id).and_then(|(id, half)| {
+            let meta = Meta { form: resent.unwrap_or(codec.form(old_form)), id, times, lifetime };
+            codec.seal_session(keys, &meta, &half, payload, now)
+        });
         if cookie.is_none() {
             self.no_randomness();
         }
