@@ -23,6 +23,10 @@ const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control
 
 /// Whether the handler has asked for shared caching in so many words.
 pub(crate) fn is_shared(headers: &HeaderMap) -> bool {
+    // All of their names end so; most responses have none of them.
+    if !headers.keys().any(|name| name.as_str().ends_with("-control")) {
+        return false;
+    }
     let named = |directive: &[u8]| is(directive, b"public") || is(directive, b"s-maxage");
     SURROGATES.iter().any(|name| surrogate_stores(headers, name))
         || headers.get_all(CACHE_CONTROL).iter().any(|value| directives(value.as_bytes()).any(named))
@@ -42,24 +46,13 @@ fn surrogate_stores(headers: &HeaderMap, name: &HeaderName) -> bool {
 
 /// Adds `Cookie` to `Vary`, unless it is there or all requests differ (`*`). `false`: it could not.
 pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) -> bool {
-    let covered = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(b"cookie");
-    if headers.get_all(VARY).iter().any(|value| directives(value.as_bytes()).any(covered)) {
-        return true;
-    }
-    append(headers, VARY, "Cookie")
+    add(headers, VARY, "Cookie", |member| member == b"*" || member.eq_ignore_ascii_case(b"cookie"))
 }
 
 /// Adds `private`, unless a bare `private` or `no-store` is there. `false`: it could not.
 pub(crate) fn make_private(headers: &mut HeaderMap) -> bool {
     let covered = |directive: &[u8]| directive.eq_ignore_ascii_case(b"private") || is(directive, b"no-store");
-    if headers.get_all(CACHE_CONTROL).iter().any(|value| directives(value.as_bytes()).any(covered)) {
-        return true;
-    }
-    // Behind a quote that is not closed nobody would see it.
-    if headers.get_all(CACHE_CONTROL).iter().any(|value| ends_quoted(value.as_bytes())) {
-        headers.remove(CACHE_CONTROL);
-    }
-    append(headers, CACHE_CONTROL, "private")
+    add(headers, CACHE_CONTROL, "private", covered)
 }
 
 /// Takes out what asks for shared caching, so that a cookie can go out.
@@ -88,11 +81,26 @@ pub(crate) fn overrule_shared(headers: &mut HeaderMap) {
     }
 }
 
-/// Appends a member to a list header, in its last line: not every proxy reads a second one. `false` if
-/// the response has no room for another header.
-fn append(headers: &mut HeaderMap, name: HeaderName, member: &'static str) -> bool {
-    match headers.try_entry(name) {
+/// Adds a member to a list header, unless one is there that covers it. In its last line: not every proxy reads a
+/// second one. `false` if the response has no room for another header.
+fn add(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    member: &'static str,
+    covered: impl Fn(&[u8]) -> bool,
+) -> bool {
+    let is_covered = |value: &HeaderValue| directives(value.as_bytes()).any(&covered);
+    match headers.try_entry(&name) {
+        Ok(Entry::Vacant(entry)) => entry.try_insert(HeaderValue::from_static(member)).is_ok(),
         Ok(Entry::Occupied(mut entry)) => {
+            if entry.iter().any(is_covered) {
+                return true;
+            }
+            // Behind a quote that is not closed nobody would see it.
+            if entry.iter().any(|value| ends_quoted(value.as_bytes())) {
+                entry.insert(HeaderValue::from_static(member));
+                return true;
+            }
             if let Some(last) = entry.iter_mut().next_back() {
                 let mut list = last.as_bytes().to_vec();
                 if !list.trim_ascii().is_empty() {
@@ -101,11 +109,11 @@ fn append(headers: &mut HeaderMap, name: HeaderName, member: &'static str) -> bo
                 list.extend_from_slice(member.as_bytes());
                 *last = HeaderValue::try_from(list).unwrap_or(HeaderValue::from_static(member));
             }
+            true
         }
-        Ok(Entry::Vacant(entry)) => return entry.try_insert(HeaderValue::from_static(member)).is_ok(),
-        Err(_) => return false,
+        // Full, so nothing can be added, but it may be there.
+        Err(_) => headers.get_all(&name).iter().any(is_covered),
     }
-    true
 }
 
 /// Whether a directive has this name, with or without an argument.

@@ -2,7 +2,7 @@
 //! migration, which of several cookies, and the sign-out marker.
 
 use crate::{
-    cookie::{self, SetCookie, Template},
+    cookie::{Cookies, Finder, SetCookie, Template},
     encode::{self, Tuples},
     error::{Incoming, NotEncodable, ParseIdError, RejectedKind, TooLarge, UpdateError},
     frame::{self, Frame, FrameError, Suite},
@@ -12,7 +12,7 @@ use crate::{
     seal::{HALF, NotAuthentic, random},
     shape::Shape,
 };
-use http::{HeaderMap, HeaderValue, header::COOKIE};
+use http::HeaderMap;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt,
@@ -276,8 +276,8 @@ impl Check {
         Check { again: again::<V>, plain }
     }
 
-    fn passes(self, encoded: &Payload) -> bool {
-        self.plain && encoded.tuples == Tuples::default() || (self.again)(encoded)
+    fn is_plain(self, encoded: &Payload) -> bool {
+        self.plain && encoded.tuples == Tuples::default()
     }
 }
 
@@ -392,8 +392,8 @@ pub struct SessionCodec<T> {
     pub(crate) session: Template,
     pub(crate) marker: Template,
     pub(crate) formerly: Vec<Former>,
-    /// The names among `formerly` that are not the present one, each once.
-    pub(crate) former_names: Vec<String>,
+    /// For the names among `formerly` that are not the present one, each once.
+    pub(crate) former_names: Vec<Finder>,
     pub(crate) rules: Rules,
     pub(crate) budget: Budget,
     pub(crate) max_payload: usize,
@@ -432,10 +432,40 @@ pub(crate) struct Evidence {
 pub(crate) struct Arrival {
     pub(crate) keys: Arc<LayerKeys>,
     pub(crate) evidence: Evidence,
-    /// Live sessions, the best first.
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
     rejected: Option<RejectedKind>,
     pub(crate) unknown_keys: u64,
+}
+
+/// Live sessions. A list for those beside the best: there is hardly ever one.
+#[derive(Default)]
+struct Candidates {
+    best: Option<Candidate>,
+    /// The next best last.
+    others: Vec<Candidate>,
+}
+
+impl Candidates {
+    /// In the order of the header: the newest is the best, of equals the later.
+    fn push(&mut self, candidate: Candidate) {
+        let issued = |candidate: &Candidate| candidate.meta.times.issued;
+        match &self.best {
+            Some(best) if issued(&candidate) < issued(best) => {
+                let at = self.others.partition_point(|other| issued(other) <= issued(&candidate));
+                self.others.insert(at, candidate);
+            }
+            _ => self.others.extend(self.best.replace(candidate)),
+        }
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&Candidate) -> bool) {
+        self.best.take_if(|best| !keep(best));
+        self.others.retain(keep);
+    }
+
+    fn next(&mut self) -> Option<Candidate> {
+        self.best.take().or_else(|| self.others.pop())
+    }
 }
 
 struct Candidate {
@@ -478,11 +508,11 @@ pub(crate) struct Encoded {
 
 impl<T> SessionCodec<T> {
     /// Authenticates the cookies of a request. Runs nothing of the user's.
-    pub(crate) fn arrive(&self, cookies: &[HeaderValue], now: u64) -> Arrival {
+    pub(crate) fn arrive(&self, cookies: &Cookies, now: u64) -> Arrival {
         let keys = self.keys.keys();
         let mut evidence = Evidence::default();
-        let (mut candidates, mut rejected, mut tried, mut unknown_keys) = (Vec::new(), None, 0, 0);
-        for value in cookie::find(cookies, self.session.name()) {
+        let (mut candidates, mut rejected, mut tried, mut unknown_keys) = (Candidates::default(), None, 0, 0);
+        for value in self.session.find(cookies) {
             evidence.ours += 1;
             if tried == MOST_CANDIDATES {
                 continue;
@@ -500,21 +530,20 @@ impl<T> SessionCodec<T> {
             }
         }
         for name in &self.former_names {
-            evidence.former += cookie::find(cookies, name).count();
+            evidence.former += name.find(cookies).count();
         }
         if evidence.created.is_some() {
             evidence.marker = self.marker_time(&keys, cookies);
-            candidates.retain(|candidate: &Candidate| {
-                let signed_out = evidence.marker.is_some_and(|marker| candidate.meta.times.created <= marker);
-                if signed_out {
-                    rejected = RejectedKind::SignedOut.further(rejected);
-                }
-                !signed_out
-            });
+            if let Some(marker) = evidence.marker {
+                candidates.retain(|candidate| {
+                    let holds = candidate.meta.times.created > marker;
+                    if !holds {
+                        rejected = RejectedKind::SignedOut.further(rejected);
+                    }
+                    holds
+                });
+            }
         }
-        // The newest first; of equals the later in the header.
-        candidates.reverse();
-        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.meta.times.issued));
         Arrival { keys, evidence, candidates, rejected, unknown_keys }
     }
 
@@ -560,9 +589,9 @@ impl<T> SessionCodec<T> {
     }
 
     /// The latest time in the sign-out markers that came in.
-    pub(crate) fn marker_time(&self, keys: &LayerKeys, cookies: &[HeaderValue]) -> Option<u64> {
+    pub(crate) fn marker_time(&self, keys: &LayerKeys, cookies: &Cookies) -> Option<u64> {
         let named = |value| self.locate(keys, value, Purpose::SignOut).ok();
-        let located = cookie::find(cookies, self.marker.name()).filter_map(named).take(MOST_CANDIDATES);
+        let located = self.marker.find(cookies).filter_map(named).take(MOST_CANDIDATES);
         let time = |Authentic { buffer, at, .. }: Authentic<'_>| {
             let time: [u8; MARKER] = buffer.get(at..)?.try_into().ok()?;
             Some(u64::from_le_bytes(time))
@@ -717,7 +746,7 @@ pub(crate) fn draw(suite: Suite, id: Option<SessionId>) -> Option<(SessionId, [u
 impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// Decodes what arrived, and asks `accept_if`. Runs the user's code.
     pub(crate) fn load(&self, arrival: &mut Arrival) -> Loaded<T> {
-        for candidate in std::mem::take(&mut arrival.candidates) {
+        while let Some(candidate) = arrival.candidates.next() {
             let meta = candidate.meta.clone();
             let (suite, key_id) = (candidate.suite, candidate.key_id);
             match self.decode_candidate(candidate, arrival.keys.primary_id()) {
@@ -793,10 +822,20 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         Ok(Encoded { own, out })
     }
 
-    /// Whether an encoded value comes back as it was.
+    /// Whether an encoded value comes back as it was. Runs the user's code, unless it [is plain](Self::is_plain).
     pub(crate) fn comes_back(&self, encoded: &Encoded) -> bool {
+        self.checks(encoded).all(|(check, payload)| check.is_plain(payload) || (check.again)(payload))
+    }
+
+    /// Whether nothing has to be run to see that.
+    pub(crate) fn is_plain(&self, encoded: &Encoded) -> bool {
+        self.checks(encoded).all(|(check, payload)| check.is_plain(payload))
+    }
+
+    fn checks<'e>(&self, encoded: &'e Encoded) -> impl Iterator<Item = (Check, &'e Payload)> {
         let out = encoded.out.as_ref().zip(self.schemas.write_as.as_ref());
-        out.is_none_or(|(out, writer)| writer.check.passes(out)) && self.schemas.check.passes(&encoded.own)
+        let out = out.map(|(payload, writer)| (writer.check, payload));
+        out.into_iter().chain([(self.schemas.check, &encoded.own)])
     }
 
     /// A copy of the value from its stored encoding.
@@ -809,10 +848,10 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// A cookie that does not open is no error: see [`Opened::incoming`]. The hook `accept_if`
     /// is asked, as by the layer; counters and `tracing` events are the layer's.
     pub fn open(&self, headers: &HeaderMap, now: SystemTime) -> Opened<T> {
-        let cookies: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+        let cookies = Cookies::of(headers);
         let mut arrival = self.arrive(&cookies, lifetime::from_system(now));
         let mut evidence = arrival.evidence;
-        if evidence.marker.is_none() {
+        if evidence.created.is_none() {
             evidence.marker = self.marker_time(&arrival.keys, &cookies);
         }
         let loaded = self.load(&mut arrival);

@@ -5,7 +5,7 @@ use crate::{
         self, AcceptIf, Budget, Check, Encode, Form, Former, Migrate, Mode, Schemas, SessionCodec,
         SessionMeta, Writer,
     },
-    cookie::{self, MAX_SET_COOKIE, SameSite, Target, Template},
+    cookie::{self, Finder, MAX_SET_COOKIE, SameSite, Target, Template},
     error::{ConfigError, KeyError, NotEncodable, Shown},
     frame::Suite,
     key::{self, KeyRing},
@@ -531,7 +531,7 @@ fn assemble<T>(
         Former { marker: template(target.marker()), session: template(target), name_index }
     };
     let formerly = formerly.into_iter().map(&mut former).collect();
-    let former_names = names.iter().skip(1).cloned().collect();
+    let former_names = names.iter().skip(1).map(|name| Finder::new(name)).collect();
     let writes = settings.mode.suite();
     let accepts =
         |suite: &Suite| *suite == writes || settings.accept_modes.iter().any(|mode| mode.suite() == *suite);

@@ -6,7 +6,8 @@ use crate::{
     frame,
 };
 use ::cookie as rfc6265;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header::COOKIE};
+use memchr::memmem;
 use std::fmt;
 
 /// The most bytes that a whole `Set-Cookie` value may have, and the default of `max_set_cookie`.
@@ -47,6 +48,7 @@ pub(crate) struct Target {
 pub(crate) struct Template {
     target: Target,
     tail: String,
+    finder: Finder,
 }
 
 impl Target {
@@ -140,17 +142,26 @@ impl Template {
         }
         let rendered = cookie.to_string();
         let tail = rendered.strip_prefix('=').unwrap_or(&rendered).to_owned();
-        Template { target, tail }
+        let finder = Finder::new(&target.name);
+        Template { target, tail, finder }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.target.name
     }
 
+    /// The values of all cookies of this name, in the order in which they came.
+    pub(crate) fn find<'h>(&self, cookies: &'h Cookies) -> impl Iterator<Item = &'h [u8]> {
+        self.finder.find(cookies)
+    }
+
     /// Renders a `Set-Cookie` value: a sealed frame as base64url, or nothing to remove the cookie.
     /// Set and removal both come from here, so that their attributes cannot differ.
     fn render(&self, sealed: &[u8], max_age: Option<u64>) -> SetCookie {
-        let mut text = Vec::with_capacity(self.rendered_len(sealed.len(), 20));
+        // Exactly as long: `HeaderValue` takes over a full buffer as it is.
+        let max_age_len = max_age.map_or(0, |seconds| MAX_AGE.len() + digits(seconds));
+        let len = self.name_len() + frame::encoded_len(sealed.len()) + self.tail.len() + max_age_len;
+        let mut text = Vec::with_capacity(len);
         text.extend_from_slice(self.target.name.as_bytes());
         text.push(b'=');
         frame::emit(sealed, &mut text);
@@ -295,15 +306,56 @@ impl fmt::Debug for SetCookie {
     }
 }
 
-/// The values of all cookies of this name, in the order in which they came.
+/// The `Cookie` headers of a request: one, but for HTTP/2, where a client may send each cookie in one of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Cookies {
+    first: Option<HeaderValue>,
+    others: Vec<HeaderValue>,
+}
+
+impl Cookies {
+    pub(crate) fn of(headers: &HeaderMap) -> Cookies {
+        Cookies::from(headers.get_all(COOKIE).iter().cloned())
+    }
+
+    pub(crate) fn from(mut headers: impl Iterator<Item = HeaderValue>) -> Cookies {
+        Cookies { first: headers.next(), others: headers.collect() }
+    }
+}
+
+/// Looks for the cookies of one name. Where the name does not stand nothing is split or compared: `memchr` passes over
+/// other cookies many bytes at a time.
 ///
 /// Names are matched byte by byte after trimming SP and HTAB only: `str::trim` also takes U+00A0,
 /// which made `\u{a0}__Host-id` pass for the prefixed name elsewhere (CVE-2026-39410).
-pub(crate) fn find<'h>(headers: &'h [HeaderValue], name: &'h str) -> impl Iterator<Item = &'h [u8]> {
-    headers.iter().flat_map(|header| split(header.as_bytes(), b';')).filter_map(move |cookie| {
-        let rest = trim(cookie).strip_prefix(name.as_bytes())?;
-        Some(trim(trim(rest).strip_prefix(b"=")?))
-    })
+#[derive(Debug)]
+pub(crate) struct Finder(memmem::Finder<'static>);
+
+impl Finder {
+    pub(crate) fn new(name: &str) -> Finder {
+        Finder(memmem::Finder::new(name).into_owned())
+    }
+
+    pub(crate) fn find<'h>(&self, cookies: &'h Cookies) -> impl Iterator<Item = &'h [u8]> {
+        cookies.first.iter().chain(&cookies.others).flat_map(|header| self.find_in(header.as_bytes()))
+    }
+
+    fn find_in<'h>(&self, header: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            loop {
+                // Not `find_iter`, which copies what it searches with.
+                let start = at + self.0.find(header.get(at..)?)?;
+                // A name has no `;` and no blank, so where one begins a cookie it does not begin within another.
+                at = start + self.0.needle().len();
+                let begins = !matches!(trim_end(header.get(..start)?), [.., c] if *c != b';');
+                if let Some(value) = trim_start(header.get(at..)?).strip_prefix(b"=").filter(|_| begins) {
+                    let end = memchr::memchr(b';', value).unwrap_or(value.len());
+                    return value.get(..end).map(trim);
+                }
+            }
+        })
+    }
 }
 
 fn pair(text: &[u8]) -> (&[u8], &[u8]) {
@@ -327,8 +379,19 @@ fn split(text: &[u8], at: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+fn trim(text: &[u8]) -> &[u8] {
+    trim_start(trim_end(text))
+}
+
+fn trim_start(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+fn trim_end(mut text: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = text {
         text = rest;
     }
     text

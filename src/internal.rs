@@ -3,7 +3,7 @@
 
 use crate::{
     codec::SessionCodec,
-    cookie,
+    cookie::{Cookies, Finder},
     error::RejectedKind,
     frame::{self, FrameError, Suite},
     key::Key,
@@ -77,8 +77,8 @@ pub fn frame_emit(suite: u8, key_id: [u8; 4], body: &[u8]) -> Vec<u8> {
 }
 
 /// The values of all cookies with this name, in order.
-pub fn find_cookies<'h>(headers: &'h [HeaderValue], name: &'h str) -> Vec<&'h [u8]> {
-    cookie::find(headers, name).collect()
+pub fn find_cookies(headers: &[HeaderValue], name: &str) -> Vec<Vec<u8>> {
+    Finder::new(name).find(&Cookies::from(headers.iter().cloned())).map(<[u8]>::to_vec).collect()
 }
 
 /// A session cookie's value with any plaintext, sealed as this codec would: under the primary key, in

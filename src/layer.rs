@@ -7,7 +7,7 @@ use crate::{
     error::ConfigError,
     log::event,
     ring::KeyRingHandle,
-    session::{Commit, Effect, Entry, Session, Shared},
+    session::{Effect, Entry, Session, Shared},
     shape::Shape,
 };
 use http::{
@@ -214,8 +214,9 @@ where
         if let (Ok(response), Some(session)) = (&mut result, &this.open.0) {
             let status = response.status();
             head(session, status, response.headers_mut());
+            // Closed.
+            this.open.0 = None;
         }
-        // Closes the session, if the head has not.
         drop(std::mem::replace(this.open, Open(None)));
         Poll::Ready(result)
     }
@@ -227,7 +228,8 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
         return;
     }
     let shared = cache::is_shared(headers);
-    let Commit { effect, cookies } = session.commit(status.is_server_error(), shared);
+    let commit = session.commit(status.is_server_error(), shared);
+    let effect = commit.effect;
     if shared && effect == Effect::Write {
         event!(
             WARN,
@@ -241,12 +243,12 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
         // Without these a cookie must not go out.
         return full();
     }
-    if cookies.is_empty() {
+    if commit.cookies().next().is_none() {
         return;
     }
     // An earlier cookie of the same identity is replaced, others are kept.
     let mut kept = Vec::new();
-    let stale = |earlier: &[u8]| cookies.iter().any(|(_, template)| template.is_same(earlier));
+    let stale = |earlier: &[u8]| commit.cookies().any(|(_, template)| template.is_same(earlier));
     if headers.get_all(SET_COOKIE).iter().any(|earlier| stale(earlier.as_bytes())) {
         // Those of a layer are marked, so it is another type's under this name.
         let ours = |earlier: &HeaderValue| earlier.is_sensitive() && stale(earlier.as_bytes());
@@ -263,7 +265,8 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
         kept.extend(others.cloned());
         headers.remove(SET_COOKIE);
     }
-    append(headers, kept.into_iter().chain(cookies.into_iter().map(|(cookie, _)| cookie.into_header())));
+    let cookies = commit.own.into_iter().chain(commit.others).map(|(cookie, _)| cookie.into_header());
+    append(headers, kept.into_iter().chain(cookies));
 }
 
 /// Appends to `Set-Cookie`. Through one entry: by itself each value would ask for room for another name.

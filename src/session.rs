@@ -12,7 +12,7 @@ use crate::{
         Arrival, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId, SessionMeta, draw,
     },
     config::{self, Hooks},
-    cookie::{SetCookie, Template},
+    cookie::{Cookies, SetCookie, Template},
     error::{Incoming, MissingLayer, NotEncodable, UpdateError},
     key::{Key, KeyRing},
     lifetime::{self, LATE, Lifetime, Times},
@@ -20,15 +20,15 @@ use crate::{
     ring::LayerKeys,
     seal::random,
 };
-use http::{HeaderValue, header::COOKIE, request::Parts};
+use http::request::Parts;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    cell::Cell,
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -86,7 +86,7 @@ struct Handle<T> {
 
 /// What the request looked like when the session was handed out.
 struct Noted {
-    cookies: Vec<HeaderValue>,
+    cookies: Cookies,
     at: u64,
     /// The head had passed: nobody can be told any more that the response is for one visitor.
     too_late: bool,
@@ -100,7 +100,7 @@ struct State<T> {
     /// How many times a value was stored or thrown away: a value taken out under another number is
     /// not put back.
     version: u64,
-    updating: Option<ThreadId>,
+    updating: Option<Me>,
     /// How many updates wait for that one: nobody is woken, by a system call, where nobody waits.
     waiting: usize,
     /// The value, unless a closure has it.
@@ -192,7 +192,7 @@ impl<T> Session<T> {
     fn hand_out(&self, parts: &Parts) {
         if self.0.noted.get().is_none() {
             let Shared { hooks, .. } = &*self.0.shared;
-            let cookies = parts.headers.get_all(COOKIE).iter().cloned().collect();
+            let cookies = Cookies::of(&parts.headers);
             // Not `get_or_init`: the clock and the predicate are the user's, and run under no lock.
             let _ = self.0.noted.set(Noted { cookies, at: hooks.now(), too_late: false });
             // After the cookies, so that the predicate may look at the session.
@@ -296,7 +296,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
         let session = Session::new(Arc::new(Shared { codec, hooks: Hooks::default() }));
         let Shared { codec, hooks } = &*session.0.shared;
         let at = hooks.now();
-        let _ = session.0.noted.set(Noted { cookies: Vec::new(), at, too_late: false });
+        let _ = session.0.noted.set(Noted { cookies: Cookies::default(), at, too_late: false });
         let keys = codec.keys.keys();
         let id = SessionId::from_bytes(random().unwrap_or_default());
         let times = Times { created: at, renewed: at, issued: at };
@@ -458,8 +458,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     /// What is known of the session beside its data: as it came in, with what was changed since.
     /// `None` for a session that nobody has written, or if the operating system has no randomness for a new one's id.
     pub fn meta(&self) -> Option<SessionMeta> {
-        self.load();
-        let mut state = self.state();
+        let mut state = self.opened();
         let State { stored, arrived, .. } = &mut *state;
         let (stored, arrived) = (stored.as_mut()?, arrived.as_ref()?);
         let codec = &self.0.shared.codec;
@@ -490,58 +489,53 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
 
     /// Whether no session came in, or it was not accepted, or was cleared.
     pub fn is_new(&self) -> bool {
-        self.load();
-        self.state().stored.as_ref().is_none_or(|stored| stored.origin.is_none())
+        self.opened().stored.as_ref().is_none_or(|stored| stored.origin.is_none())
     }
 
     /// Whether the session would be sent as it is now: its data changed, or it was renewed or got
     /// another lifetime.
     pub fn is_changed(&self) -> bool {
-        self.load();
-        self.state().stored.as_ref().is_some_and(Stored::is_changed)
+        self.opened().stored.as_ref().is_some_and(Stored::is_changed)
     }
 
     /// What became of the cookie that came in: for logs and metrics.
     pub fn incoming(&self) -> Incoming {
-        self.load();
-        self.state().arrived.as_ref().map_or(Incoming::Absent, |arrived| arrived.incoming)
+        self.opened().arrived.as_ref().map_or(Incoming::Absent, |arrived| arrived.incoming)
     }
 
     /// How many bytes of encoded data still fit into the cookie.
     pub fn remaining(&self) -> usize {
-        self.load();
-        let len = self.state().stored.as_ref().and_then(Stored::written).map_or(0, Payload::len);
+        let len = self.opened().stored.as_ref().and_then(Stored::written).map_or(0, Payload::len);
         self.0.shared.codec.max_payload.saturating_sub(len)
     }
 
-    /// Opens the session if nobody has used it yet. All of the user's code in it (`Deserialize`,
-    /// migration, `accept_if`, `default`) runs under no lock, so two first uses at one moment may
+    /// The state, in which there is a session: opens it if nobody has used it yet. All of the user's code in that
+    /// (`Deserialize`, migration, `accept_if`, `default`) runs under no lock, so two first uses at one moment may
     /// both open; the one that is done first counts for both.
-    fn load(&self) {
+    fn opened(&self) -> MutexGuard<'_, State<T>> {
+        self.open(self.state())
+    }
+
+    fn open<'s>(&'s self, mut state: MutexGuard<'s, State<T>>) -> MutexGuard<'s, State<T>> {
         let codec = &self.0.shared.codec;
-        loop {
-            let state = self.state();
-            if state.stored.is_some() {
-                return;
-            }
+        while state.stored.is_none() {
             let (epoch, opened) = (state.epoch, state.arrived.is_some());
             drop(state);
-            let (arrival, loaded) = if opened {
-                (None, codec.fresh(Incoming::Absent))
-            } else {
-                let (cookies, at) =
-                    self.0.noted.get().map_or((&[][..], 0), |noted| (&noted.cookies[..], noted.at));
-                let mut arrival = codec.arrive(cookies, at);
-                let loaded = codec.load(&mut arrival);
-                (Some(arrival), loaded)
+            let (arrival, loaded) = match self.0.noted.get() {
+                Some(noted) if !opened => {
+                    let mut arrival = codec.arrive(&noted.cookies, noted.at);
+                    let loaded = codec.load(&mut arrival);
+                    (Some(arrival), loaded)
+                }
+                _ => (None, codec.fresh(Incoming::Absent)),
             };
-            let (incoming, fallback) = (loaded.incoming, loaded.fallback.clone());
-            let mut state = self.state();
+            let incoming = loaded.incoming;
+            state = self.state();
             let mut first = None;
             if let Some(arrival) = arrival.filter(|_| state.arrived.is_none()) {
                 let Arrival { evidence, keys, unknown_keys, .. } = arrival;
                 state.arrived = Some(Arrived { incoming, evidence, keys });
-                first = Some(unknown_keys);
+                first = Some((loaded.fallback.clone(), unknown_keys));
             }
             let cleared_before = loaded.origin.is_some() && epoch > 0;
             let value = if state.stored.is_none() && state.epoch == epoch && !cleared_before {
@@ -550,12 +544,18 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 // Somebody else was first, or the session has been cleared.
                 Some(loaded.value)
             };
-            drop(state);
-            drop(value);
-            if let Some(unknown_keys) = first {
-                self.count(incoming, fallback.as_deref(), unknown_keys);
+            let silent =
+                matches!(first, None | Some((None, 0))) && !matches!(incoming, Incoming::Rejected(_));
+            if value.is_some() || !silent {
+                drop(state);
+                drop(value);
+                if let Some((fallback, unknown_keys)) = first {
+                    self.count(incoming, fallback.as_deref(), unknown_keys);
+                }
+                state = self.state();
             }
         }
+        state
     }
 
     /// Puts a session in place that is ready for use; returns a value that is in the way.
@@ -595,29 +595,19 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
 
     /// The value for a closure that reads, and the number under which it may be put back.
     fn take_value(&self) -> (T, u64) {
-        loop {
-            let mut state = self.state();
-            let version = state.version;
-            if let Some(value) = state.value.take() {
-                return (value, version);
-            }
-            let copy = match &state.stored {
-                // A closure has it, or an update was rolled back.
-                Some(stored) => stored.own.as_ref().map(|own| own.bytes().to_vec()),
-                // Nobody has used the session yet, or it has been cleared.
-                None => {
-                    drop(state);
-                    self.load();
-                    continue;
-                }
-            };
-            drop(state);
-            return match copy.and_then(|copy| self.0.shared.codec.decode_own(&copy)) {
-                Some(value) => (value, version),
-                // A default that does not encode. A number that no state has: what was made up here is
-                // not put in the session's place.
-                None => (T::default(), u64::MAX),
-            };
+        let mut state = self.opened();
+        let version = state.version;
+        if let Some(value) = state.value.take() {
+            return (value, version);
+        }
+        // A closure has it, or an update was rolled back.
+        let copy = state.stored.as_ref().and_then(|stored| Some(stored.own.as_ref()?.bytes().to_vec()));
+        drop(state);
+        match copy.and_then(|copy| self.0.shared.codec.decode_own(&copy)) {
+            Some(value) => (value, version),
+            // A default that does not encode. A number that no state has: what was made up here is
+            // not put in the session's place.
+            None => (T::default(), u64::MAX),
         }
     }
 
@@ -633,15 +623,12 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
 
     /// Waits for the turn to update.
     fn begin(&self) -> Result<Turn<'_, T>, UpdateError> {
-        let me = thread::current().id();
-        let epoch = {
-            let state = self.state();
-            Self::may_write(&state, state.epoch, me)?;
-            state.epoch
-        };
+        let me = Me::get();
+        let mut state = self.state();
+        let epoch = state.epoch;
+        Self::may_write(&state, epoch, me)?;
         loop {
-            self.load();
-            let mut state = self.state();
+            state = self.open(state);
             Self::may_write(&state, epoch, me)?;
             while state.updating.is_some() {
                 state.waiting += 1;
@@ -658,11 +645,11 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
             let old_form = stored.old_form;
             let hint = stored.own.as_ref().map_or(0, Payload::len) + 64;
             state.updating = Some(me);
-            return Ok(Turn { session: self, epoch, old_form, value, copy, hint });
+            return Ok(Turn { session: self, epoch, old_form, value, copy, hint, ended: false });
         }
     }
 
-    fn may_write(state: &State<T>, epoch: u64, me: ThreadId) -> Result<(), UpdateError> {
+    fn may_write(state: &State<T>, epoch: u64, me: Me) -> Result<(), UpdateError> {
         if state.committed {
             Err(UpdateError::Committed)
         } else if state.updating == Some(me) {
@@ -676,14 +663,9 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
 
     /// The state, loaded, for a change that runs no closure.
     fn settled(&self) -> Result<MutexGuard<'_, State<T>>, UpdateError> {
-        loop {
-            self.load();
-            let state = self.state();
-            Self::may_write(&state, state.epoch, thread::current().id())?;
-            if state.stored.is_some() {
-                return Ok(state);
-            }
-        }
+        let state = self.opened();
+        Self::may_write(&state, state.epoch, Me::get())?;
+        Ok(state)
     }
 
     /// What a renewal or a new lifetime would send must fit too.
@@ -718,6 +700,19 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     }
 }
 
+/// A thread, by the address of something that only it has: no two that live have one. (`thread::current` counts a
+/// reference up and down.)
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Me(usize);
+
+impl Me {
+    fn get() -> Me {
+        // A cell, so that nobody takes it for one constant of all threads.
+        thread_local!(static HERE: Cell<u8> = const { Cell::new(0) });
+        HERE.with(|here| Me(std::ptr::from_ref(here).addr()))
+    }
+}
+
 /// An update's turn: nobody else updates until it is dropped. Dropped without `store`, by an error
 /// or a panic, it leaves the stored state as it was.
 struct Turn<'s, T> {
@@ -729,15 +724,16 @@ struct Turn<'s, T> {
     copy: Option<Vec<u8>>,
     /// How long the changed value's encoding will be, more or less.
     hint: usize,
+    ended: bool,
 }
 
 impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
     /// Encodes and stores the changed value.
-    fn store(self, value: T) -> Result<(), UpdateError> {
+    fn store(mut self, value: T) -> Result<(), UpdateError> {
         let codec = &self.session.0.shared.codec;
         let encoded = codec.encode(&value, self.old_form, self.hint).map_err(UpdateError::NotEncodable)?;
         let written = encoded.out.as_ref().unwrap_or(&encoded.own);
-        let mut checked = false;
+        let mut checked = codec.is_plain(&encoded);
         loop {
             let mut state = self.session.state();
             if state.committed {
@@ -769,7 +765,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
             (stored.changed, stored.own, stored.out) = (changed, Some(encoded.own), encoded.out);
             state.version += 1;
             let old = state.value.replace(value);
-            drop(state);
+            (state.updating, self.ended) = (None, true);
+            self.session.wake(state);
             drop(old);
             return Ok(());
         }
@@ -778,9 +775,11 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Turn<'_, T> {
 
 impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
-        let mut state = self.session.state();
-        state.updating = None;
-        self.session.wake(state);
+        if !self.ended {
+            let mut state = self.session.state();
+            state.updating = None;
+            self.session.wake(state);
+        }
     }
 }
 
@@ -806,10 +805,18 @@ pub(crate) enum Effect {
     Write,
 }
 
-/// Cookies for a response, each with the template that it was rendered from.
+/// Cookies for a response, each with the template that it was rendered from. The session's own goes first: it must get
+/// in, should the response have room for few.
 pub(crate) struct Commit<'c> {
     pub(crate) effect: Effect,
-    pub(crate) cookies: Vec<(SetCookie, &'c Template)>,
+    pub(crate) own: Option<(SetCookie, &'c Template)>,
+    pub(crate) others: Vec<(SetCookie, &'c Template)>,
+}
+
+impl<'c> Commit<'c> {
+    pub(crate) fn cookies(&self) -> impl Iterator<Item = &(SetCookie, &'c Template)> {
+        self.own.iter().chain(&self.others)
+    }
 }
 
 impl<T> Session<T> {
@@ -822,48 +829,54 @@ impl<T> Session<T> {
         // Closed first: whoever gets the empty one must not be told that a write was stored.
         self.close();
         // Another thread may have been given the session in between.
-        self.0.noted.set(Noted { cookies: Vec::new(), at: 0, too_late: true }).is_ok()
+        self.0.noted.set(Noted { cookies: Cookies::default(), at: 0, too_late: true }).is_ok()
     }
 
     /// The head: decides what the response does about the session. Runs nothing of the user's but
     /// the clock, and waits for nothing. `shared`: the handler asked for shared caching.
     pub(crate) fn commit(&self, server_error: bool, shared: bool) -> Commit<'_> {
-        let mut commit = Commit { effect: Effect::Unused, cookies: Vec::new() };
+        let mut commit = Commit { effect: Effect::Unused, own: None, others: Vec::new() };
         let Some(noted) = self.0.noted.get() else {
             self.close();
             return commit;
         };
         commit.effect = Effect::Read;
         let codec = &self.0.shared.codec;
-        let now = self.0.shared.hooks.now().max(noted.at);
         let mut state = self.state();
         state.committed = true;
         let cleared = state.epoch > 0;
-        let found = state.arrived.as_ref().map(|arrived| (Arc::clone(&arrived.keys), arrived.evidence));
+        let may_reissue = !(cleared || shared || server_error);
         // The buffers can be had if no other handle is left that might read.
         let alone = Arc::strong_count(&self.0) == 1;
-        let outgoing =
-            state.stored.as_mut().and_then(|stored| Outgoing::of(stored, alone, codec.max_payload));
+        // Later than that nothing is re-issued: most reads need not look at the clock again.
+        let latest = noted.at.saturating_add(LATE);
+        let is_due =
+            |stored: &Stored| stored.origin.as_ref().is_some_and(|origin| self.is_due(origin, latest));
+        let goes_out = |stored: &&mut Stored| stored.is_changed() || may_reissue && is_due(stored);
+        let stored = state.stored.as_mut().filter(goes_out);
+        let outgoing = stored.and_then(|stored| Outgoing::of(stored, alone, codec.max_payload));
+        if outgoing.is_none() && !cleared {
+            self.wake(state);
+            return commit;
+        }
+        let found = state.arrived.as_ref().map(|arrived| (Arc::clone(&arrived.keys), arrived.evidence));
         self.wake(state);
 
-        let (keys, evidence) = match found {
-            Some(found) => found,
-            // Never used, so nothing was opened; `clear` needs to know what came in.
-            None if cleared => {
-                let arrival = codec.arrive(&noted.cookies, noted.at);
-                (arrival.keys, arrival.evidence)
-            }
-            None => return commit,
-        };
+        let now = self.0.shared.hooks.now().max(noted.at);
+        let (keys, evidence) = found.unwrap_or_else(|| {
+            // Cleared, and never used: nothing was opened, and the sign-out needs to know what came in.
+            let arrival = codec.arrive(&noted.cookies, noted.at);
+            (arrival.keys, arrival.evidence)
+        });
         let departure = cleared.then(|| codec.depart(&keys, &evidence, now));
         let sent_marker = departure.as_ref().and_then(|departure| departure.marker);
 
-        if server_error && outgoing.as_ref().is_some_and(|outgoing| outgoing.writes) {
+        if server_error && outgoing.is_some() {
             event!(DEBUG, "session_write_dropped", "a 5xx response does not send the session's change");
         }
         let session = outgoing.filter(|_| !server_error).and_then(|outgoing| {
             let writes = outgoing.writes;
-            if !writes && (cleared || shared || !self.is_due(&outgoing, noted, now)) {
+            if !writes && !self.reissues(&outgoing, noted, now) {
                 return None;
             }
             let cookie = self.seal(outgoing, &keys, noted, sent_marker, now)?;
@@ -871,33 +884,36 @@ impl<T> Session<T> {
             Some(cookie)
         });
         let written = session.is_some() && commit.effect == Effect::Write;
-        // The session's own cookie first: it must get in, should the response have room for few.
         let own = match session {
             None if cleared && evidence.ours > 0 => Some(codec.session.removal()),
             session => session,
         };
-        commit.cookies.extend(own.map(|cookie| (cookie, &codec.session)));
+        commit.own = own.map(|cookie| (cookie, &codec.session));
         if let Some(departure) = departure {
             if departure.no_randomness {
                 self.no_randomness();
             }
-            commit.cookies.extend(departure.cookies);
+            commit.others = departure.cookies;
         } else if written && evidence.ours + evidence.former > 1 {
-            commit.cookies.extend(codec.former_removals());
+            commit.others = codec.former_removals().collect();
         }
-        if !commit.cookies.is_empty() && commit.effect == Effect::Read {
+        if commit.cookies().next().is_some() && commit.effect == Effect::Read {
             commit.effect = Effect::Write;
         }
         commit
     }
 
-    fn is_due(&self, outgoing: &Outgoing, noted: &Noted, now: u64) -> bool {
+    fn is_due(&self, Origin { meta, moves, .. }: &Origin, now: u64) -> bool {
+        self.0.shared.codec.rules.reissue_due(meta.times, meta.lifetime, *moves, now)
+            && !self.0.passive.get().is_some_and(|passive| *passive)
+    }
+
+    /// Whether an unchanged session gets a new cookie.
+    fn reissues(&self, outgoing: &Outgoing, noted: &Noted, now: u64) -> bool {
         let codec = &self.0.shared.codec;
         let Some(origin) = &outgoing.origin else { return false };
         let Meta { times, lifetime, .. } = origin.meta;
-        let due = codec.rules.reissue_due(times, lifetime, origin.moves, now);
-        if !due
-            || self.0.passive.get().is_some_and(|passive| *passive)
+        if !self.is_due(origin, now)
             || now - noted.at > LATE
             || now >= codec.rules.absolute_deadline(times, lifetime)
         {
