@@ -512,7 +512,13 @@ impl<T> SessionCodec<T> {
         let keys = self.keys.keys();
         let mut evidence = Evidence::default();
         let (mut candidates, mut rejected, mut tried, mut unknown_keys) = (Candidates::default(), None, 0, 0);
-        for value in self.session.find(cookies) {
+        // The marker's name begins with the session's.
+        let mut may_have_marker = false;
+        for value in self.session.finder().hits(cookies) {
+            let Some(value) = value else {
+                may_have_marker = true;
+                continue;
+            };
             evidence.ours += 1;
             if tried == MOST_CANDIDATES {
                 continue;
@@ -532,7 +538,7 @@ impl<T> SessionCodec<T> {
         for name in &self.former_names {
             evidence.former += name.find(cookies).count();
         }
-        if evidence.created.is_some() {
+        if evidence.created.is_some() && may_have_marker {
             evidence.marker = self.marker_time(&keys, cookies);
             if let Some(marker) = evidence.marker {
                 candidates.retain(|candidate| {
@@ -591,7 +597,7 @@ impl<T> SessionCodec<T> {
     /// The latest time in the sign-out markers that came in.
     pub(crate) fn marker_time(&self, keys: &LayerKeys, cookies: &Cookies) -> Option<u64> {
         let named = |value| self.locate(keys, value, Purpose::SignOut).ok();
-        let located = self.marker.find(cookies).filter_map(named).take(MOST_CANDIDATES);
+        let located = self.marker.finder().find(cookies).filter_map(named).take(MOST_CANDIDATES);
         let time = |Authentic { buffer, at, .. }: Authentic<'_>| {
             let time: [u8; MARKER] = buffer.get(at..)?.try_into().ok()?;
             Some(u64::from_le_bytes(time))

@@ -150,9 +150,8 @@ impl Template {
         &self.target.name
     }
 
-    /// The values of all cookies of this name, in the order in which they came.
-    pub(crate) fn find<'h>(&self, cookies: &'h Cookies) -> impl Iterator<Item = &'h [u8]> {
-        self.finder.find(cookies)
+    pub(crate) fn finder(&self) -> &Finder {
+        &self.finder
     }
 
     /// Renders a `Set-Cookie` value: a sealed frame as base64url, or nothing to remove the cookie.
@@ -336,11 +335,17 @@ impl Finder {
         Finder(memmem::Finder::new(name).into_owned())
     }
 
+    /// The values of all cookies of this name, in the order in which they came.
     pub(crate) fn find<'h>(&self, cookies: &'h Cookies) -> impl Iterator<Item = &'h [u8]> {
-        cookies.first.iter().chain(&cookies.others).flat_map(|header| self.find_in(header.as_bytes()))
+        self.hits(cookies).flatten()
     }
 
-    fn find_in<'h>(&self, header: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
+    /// The same, and `None` for each cookie whose name only begins so.
+    pub(crate) fn hits<'h>(&self, cookies: &'h Cookies) -> impl Iterator<Item = Option<&'h [u8]>> {
+        cookies.first.iter().chain(&cookies.others).flat_map(|header| self.hits_in(header.as_bytes()))
+    }
+
+    fn hits_in<'h>(&self, header: &'h [u8]) -> impl Iterator<Item = Option<&'h [u8]>> {
         let mut at = 0;
         std::iter::from_fn(move || {
             loop {
@@ -348,11 +353,16 @@ impl Finder {
                 let start = at + self.0.find(header.get(at..)?)?;
                 // A name has no `;` and no blank, so where one begins a cookie it does not begin within another.
                 at = start + self.0.needle().len();
-                let begins = !matches!(trim_end(header.get(..start)?), [.., c] if *c != b';');
-                if let Some(value) = trim_start(header.get(at..)?).strip_prefix(b"=").filter(|_| begins) {
-                    let end = memchr::memchr(b';', value).unwrap_or(value.len());
-                    return value.get(..end).map(trim);
+                if matches!(trim_end(header.get(..start)?), [.., c] if *c != b';') {
+                    continue;
                 }
+                let Some(value) = trim_start(header.get(at..)?).strip_prefix(b"=") else {
+                    return Some(None);
+                };
+                let value =
+                    memchr::memchr(b';', value).map_or(value, |end| value.get(..end).unwrap_or(value));
+                at += value.len();
+                return Some(Some(trim(value)));
             }
         })
     }
