@@ -1,8 +1,9 @@
 //! Both suites over a frame: what turns a plaintext into something a stranger can carry.
 //!
-//! XAES-256-GCM after <https://c2sp.org/XAES-256-GCM>, on the `aes-gcm` crate: 192-bit nonces, good
-//! for 2^80 messages a key, where AES-GCM with random 96-bit nonces ends at 2^32 (NIST SP 800-38D
-//! section 8.3), which a fleet that shares one key reaches within weeks. HMAC-SHA-256 after RFC 2104.
+//! XAES-256-GCM after <https://c2sp.org/XAES-256-GCM>, on the `aes-gcm` crate: 192-bit nonces, where
+//! AES-GCM with random 96-bit nonces ends at 2^32 messages (NIST SP 800-38D section 8.3), which a fleet
+//! that shares one key reaches within weeks. Derived keys are kept; the bound that this leaves stands on the security
+//! page, "Keys and randomness". HMAC-SHA-256 after RFC 2104.
 //!
 //! The additional data are empty and the MAC covers the plaintext alone: suite, key, purpose, name
 //! and context are bound by the derivation of the key (see `key.rs`).

@@ -84,6 +84,36 @@ fn a_500_does_not_reissue() {
     }
 }
 
+#[test]
+fn the_id_that_a_new_session_says_it_has_is_that_of_its_cookie() {
+    let clock = Clock::new();
+    let layer = layer::<Shop>(&clock);
+    let id = |session: &Session<Shop>| session.meta().map(|meta| meta.id());
+    let (asked, response) = visit(&layer, "", |session| {
+        assert_eq!(id(&session), None);
+        session.set(user(1)).unwrap();
+        let first = id(&session);
+        session.update(|shop| shop.cart.push(1)).unwrap();
+        assert_eq!(session.renew().unwrap(), None);
+        // Not after `clear`, which begins another.
+        assert!(first.is_some() && id(&session) == first && id(&session.clone()) == first);
+        assert!(session.clear() && id(&session).is_none());
+        session.set(user(2)).unwrap();
+        assert_ne!(id(&session), first);
+        id(&session)
+    });
+    let cookie = session_in(&response).unwrap();
+    assert_eq!(asked, Some(meta(&layer, &cookie, clock.now()).id()));
+    // Nor does one that nobody asked lack it.
+    let ids: Vec<_> = (0..2)
+        .map(|_| {
+            let (_, response) = visit(&layer, "", |session| session.set(user(1)).unwrap());
+            meta(&layer, &session_in(&response).unwrap(), clock.now()).id()
+        })
+        .collect();
+    assert_ne!(ids[0], ids[1]);
+}
+
 fn with_earlier(layer: &SessionLayer<Shop>, earlier: &[&'static str]) -> Response<()> {
     respond(layer, request(""), |session| {
         session.set(user(1)).unwrap();

@@ -3,7 +3,7 @@
 //! `cargo bench -- [--quick] [--json FILE] [--svg FILE] [--instructions]`
 
 use peers::{
-    ours,
+    ours, parts,
     peers::{Case, Cell, Peer, most_notes},
     plot,
     shop::{SIZES, Shop},
@@ -222,11 +222,14 @@ fn json(rows: &[Row]) -> String {
 
 /// What only this crate has: rings of many keys, and what is refused; and the same on two threads.
 fn ours_alone(rounds: usize, run: Duration) {
-    println!("\nopening, ours alone: ns");
-    let cases = ours::cases();
-    let calls: Vec<Box<dyn Fn()>> = cases.iter().map(|(_, call)| Box::new(|| call()) as _).collect();
-    for ((name, _), times) in cases.iter().zip(interleaved(&calls, rounds, run)) {
-        println!("{name:<44}{:>9.0}", median(times));
+    for (title, cases) in
+        [("opening, ours alone: ns", ours::cases()), ("the parts of a message: ns", parts::cases())]
+    {
+        println!("\n{title}");
+        let calls: Vec<Box<dyn Fn()>> = cases.iter().map(|(_, call)| Box::new(call) as _).collect();
+        for ((name, _), times) in cases.iter().zip(interleaved(&calls, rounds, run)) {
+            println!("{name:<44}{:>9.0}", median(times));
+        }
     }
     println!("\ntwo threads and one layer: calls of both together over calls of one alone");
     let case = |peer, case| Cell::new(peer, case, 0).expect("it fits");

@@ -2,6 +2,7 @@
 
 pub mod floor;
 pub mod ours;
+pub mod parts;
 pub mod peers;
 pub mod plot;
 pub mod shop;

@@ -5,8 +5,10 @@ use axum::http::{HeaderMap, HeaderValue, header::COOKIE};
 use cookie_session::{Incoming, Key, KeyRing, RejectedKind, SessionLayer};
 use std::{hint::black_box, time::SystemTime};
 
+pub type Call = Box<dyn Fn()>;
+
 /// A case's name, and what is measured.
-pub type Measured = (String, Box<dyn Fn()>);
+pub type Measured = (String, Call);
 
 pub fn cases() -> Vec<Measured> {
     let key = || Key::generate().expect("randomness");
