@@ -3,7 +3,7 @@
 
 use crate::{
     cookie::{Cookies, Finder, SetCookie, Template},
-    encode::{self, Tuples},
+    encode::{self, Calls, Notes},
     error::{Incoming, NotEncodable, ParseIdError, RejectedKind, TooLarge, UpdateError},
     frame::{self, Frame, FrameError, Suite},
     key::{KeyId, Purpose},
@@ -233,7 +233,7 @@ pub(crate) struct Payload {
     buffer: Vec<u8>,
     at: usize,
     /// Of what was encoded here; nothing of what came in.
-    tuples: Tuples,
+    notes: Notes,
 }
 
 impl Payload {
@@ -249,9 +249,14 @@ impl Payload {
     fn encode<V: Serialize>(value: &V, hint: usize) -> Result<Payload, NotEncodable> {
         let mut buffer = Vec::with_capacity(ROOM + hint + Suite::HmacSha256.behind());
         buffer.resize(ROOM, 0);
-        let (buffer, tuples) = encode::encode(value, buffer)?;
-        Ok(Payload { buffer, at: ROOM, tuples })
+        let (buffer, notes) = encode::encode(value, buffer)?;
+        Ok(Payload { buffer, at: ROOM, notes })
     }
+}
+
+/// Whether a value's `Serialize` makes these calls.
+pub(crate) fn calls<V: Serialize>(value: &V, calls: Calls) -> bool {
+    encode::calls_of(value) == Some(calls)
 }
 
 /// Whether a value of this type comes back as it was, if its `Serialize` takes it at all.
@@ -270,14 +275,14 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// `plain`: what reads the type takes all that stands in it (`Outline::plain`). So its values are not read again to
-    /// see, but for tuples, which `skip_serializing_if` may have made shorter without a word.
+    /// `plain`: what reads the type takes all that stands in it (`Outline::plain`), and what writes it made the same
+    /// calls for each value that was tried. Where a value was written plainly as well, it is not read again to see.
     pub(crate) fn of<V: Serialize + DeserializeOwned>(plain: bool) -> Check {
         Check { again: again::<V>, plain }
     }
 
     fn is_plain(self, encoded: &Payload) -> bool {
-        self.plain && encoded.tuples == Tuples::default()
+        self.plain && encoded.notes.plain
     }
 }
 
@@ -292,7 +297,7 @@ fn again<V: Serialize + DeserializeOwned>(encoded: &Payload) -> bool {
     let again = decode::<V>(encoded.bytes()).and_then(|value| Payload::encode(&value, encoded.len()).ok());
     again.is_some_and(|again| {
         let same = || again.bytes() == encoded.bytes() || sorted(again.bytes()) == sorted(encoded.bytes());
-        again.tuples == encoded.tuples && same()
+        again.notes.tuples == encoded.notes.tuples && same()
     })
 }
 
@@ -588,7 +593,7 @@ impl<T> SessionCodec<T> {
             Verdict::FromTheFuture => Err(RejectedKind::FromTheFuture),
             Verdict::Expired => Err(RejectedKind::Expired),
             Verdict::Live => {
-                let payload = Payload { buffer, at: at + META, tuples: Tuples::default() };
+                let payload = Payload { buffer, at: at + META, notes: Notes::default() };
                 Ok(Candidate { meta, suite, key_id, fallback: fallback.cloned(), payload })
             }
         }

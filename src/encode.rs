@@ -7,6 +7,8 @@
 //! elements than were announced. Of a tuple struct serde tells only how many fields are written: they are noted
 //! here, for comparison with what comes back.
 //!
+//! It also notes whether the value was written as derives write it, see [`Notes::plain`].
+//!
 //! Values that nest too deeply fail as well: who reads them back needs a stack frame for each level, and a stack that
 //! overflows ends the process.
 
@@ -24,12 +26,42 @@ pub(crate) const LEVELS: u8 = 128;
 
 /// Appends a value's encoding to a buffer.
 #[inline]
-pub(crate) fn encode<V: Serialize>(value: &V, buffer: Vec<u8>) -> Result<(Vec<u8>, Tuples), NotEncodable> {
-    let seen = Seen::default();
-    match postcard::to_extend(&Strict { inner: value, seen: &seen }, buffer) {
-        Ok(buffer) => Ok((buffer, seen.tuples.get())),
+pub(crate) fn encode<V: Serialize>(value: &V, buffer: Vec<u8>) -> Result<(Vec<u8>, Notes), NotEncodable> {
+    encode_noting(value, buffer, Seen::default())
+}
+
+/// The calls that a value makes, as [`Calls`] of a reader that met it.
+pub(crate) fn calls_of<V: Serialize>(value: &V) -> Option<Calls> {
+    let seen = Seen { calls: Some(Cell::default()), ..Seen::default() };
+    let (_, notes) = encode_noting(value, Vec::new(), seen).ok()?;
+    notes.calls
+}
+
+#[inline]
+fn encode_noting<V: Serialize>(
+    value: &V,
+    buffer: Vec<u8>,
+    seen: Seen,
+) -> Result<(Vec<u8>, Notes), NotEncodable> {
+    let strict = Strict { inner: value, seen: &seen, place: Place::default() };
+    match postcard::to_extend(&strict, buffer) {
+        Ok(buffer) => {
+            let calls = seen.calls.as_ref().map(Cell::get);
+            Ok((buffer, Notes { tuples: seen.tuples.get(), plain: !seen.odd.get(), calls }))
+        }
         Err(_) => Err(seen.fault.get().unwrap_or(NotEncodable::Serialize)),
     }
+}
+
+/// What was noted while a value was written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Notes {
+    pub(crate) tuples: Tuples,
+    /// Every field of a struct lies in it, so none was made for the occasion (as `serialize_with` makes them), and there
+    /// is no variant of an enum, of which one may be left out where it is read, nor a tuple struct, of which a field may
+    /// be left out where it is written.
+    pub(crate) plain: bool,
+    calls: Option<Calls>,
 }
 
 /// Which tuple structs and tuple variants were written with how many fields, in any order: a sum of hashes, since what
@@ -37,12 +69,53 @@ pub(crate) fn encode<V: Serialize>(value: &V, buffer: Vec<u8>) -> Result<(Vec<u8
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tuples(u64);
 
+/// Which kinds of values were written, or read, in this order: a hash. Kinds are named by the tags of the
+/// wire format's page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Calls(u64);
+
+impl Calls {
+    pub(crate) fn then(self, tag: u8) -> Calls {
+        // FNV-1a.
+        Calls((self.0 ^ u64::from(tag)).wrapping_mul(0x0100_0000_01b3))
+    }
+}
+
+pub(crate) mod tag {
+    pub(crate) const UNIT: u8 = 0x01;
+    pub(crate) const BOOL: u8 = 0x02;
+    pub(crate) const I8: u8 = 0x03;
+    pub(crate) const I16: u8 = 0x04;
+    pub(crate) const I32: u8 = 0x05;
+    pub(crate) const I64: u8 = 0x06;
+    pub(crate) const I128: u8 = 0x07;
+    pub(crate) const U8: u8 = 0x08;
+    pub(crate) const U16: u8 = 0x09;
+    pub(crate) const U32: u8 = 0x0a;
+    pub(crate) const U64: u8 = 0x0b;
+    pub(crate) const U128: u8 = 0x0c;
+    pub(crate) const F32: u8 = 0x0d;
+    pub(crate) const F64: u8 = 0x0e;
+    pub(crate) const CHAR: u8 = 0x0f;
+    pub(crate) const STR: u8 = 0x10;
+    pub(crate) const BYTES: u8 = 0x11;
+    pub(crate) const OPTION: u8 = 0x20;
+    pub(crate) const SEQ: u8 = 0x21;
+    pub(crate) const MAP: u8 = 0x22;
+    pub(crate) const TUPLE: u8 = 0x23;
+    pub(crate) const STRUCT: u8 = 0x24;
+    pub(crate) const ENUM: u8 = 0x25;
+}
+
 #[derive(Default)]
 struct Seen {
     /// Why it was this serializer that failed.
     fault: Cell<Option<NotEncodable>>,
     level: Cell<u8>,
     tuples: Cell<Tuples>,
+    odd: Cell<bool>,
+    /// Noted by [`calls_of`] alone.
+    calls: Option<Cell<Calls>>,
 }
 
 impl Seen {
@@ -51,6 +124,20 @@ impl Seen {
         (name, variant, len).hash(&mut hasher);
         let Tuples(sum) = self.tuples.get();
         self.tuples.set(Tuples(sum.wrapping_add(hasher.finish())));
+        self.odd.set(true);
+    }
+
+    #[inline]
+    fn call(&self, tag: u8) {
+        if let Some(calls) = &self.calls {
+            calls.set(calls.get().then(tag));
+        }
+    }
+
+    #[inline]
+    fn variant(&self) {
+        self.call(tag::ENUM);
+        self.odd.set(true);
     }
 
     fn fail<E: ser::Error>(&self, fault: NotEncodable) -> E {
@@ -59,16 +146,38 @@ impl Seen {
     }
 }
 
+/// Where a value lies.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    start: usize,
+    len: usize,
+}
+
+impl Place {
+    #[inline]
+    fn of<V: ?Sized>(value: &V) -> Place {
+        Place { start: std::ptr::from_ref(value).addr(), len: size_of_val(value) }
+    }
+
+    #[inline]
+    fn holds(self, inner: Place) -> bool {
+        let offset = inner.start.wrapping_sub(self.start);
+        offset <= self.len && inner.len <= self.len - offset
+    }
+}
+
 /// A serializer, or a reference to a value for it.
 struct Strict<'s, X> {
     inner: X,
     seen: &'s Seen,
+    /// Of a serializer: where the value lies that it is for.
+    place: Place,
 }
 
 impl<'s, X> Strict<'s, X> {
     #[inline]
     fn with<Y>(&self, inner: Y) -> Strict<'s, Y> {
-        Strict { inner, seen: self.seen }
+        Strict { inner, seen: self.seen, place: self.place }
     }
 }
 
@@ -80,7 +189,8 @@ impl<V: Serialize + ?Sized> Serialize for Strict<'_, &V> {
             return Err(self.seen.fail(NotEncodable::TooDeep));
         }
         self.seen.level.set(level + 1);
-        let result = self.inner.serialize(self.with(serializer));
+        let place = Place::of(self.inner);
+        let result = self.inner.serialize(Strict { inner: serializer, seen: self.seen, place });
         self.seen.level.set(level);
         result
     }
@@ -93,19 +203,26 @@ struct Compound<'s, X> {
     /// How many elements the value said that it has, where their number is read back.
     announced: Option<usize>,
     written: usize,
+    place: Place,
 }
 
 impl<'s, X> Compound<'s, X> {
     #[inline]
-    fn new<E>(inner: Result<X, E>, seen: &'s Seen, announced: Option<usize>) -> Result<Self, E> {
-        inner.map(|inner| Compound { inner, seen, announced, written: 0 })
+    fn new<E>(
+        inner: Result<X, E>,
+        seen: &'s Seen,
+        announced: Option<usize>,
+        place: Place,
+    ) -> Result<Self, E> {
+        inner.map(|inner| Compound { inner, seen, announced, written: 0, place })
     }
 }
 
 macro_rules! forward {
-    ($($method:ident($($argument:ident: $type:ty),*);)*) => {$(
+    ($($method:ident($($argument:ident: $type:ty),*) $tag:ident;)*) => {$(
         #[inline]
         fn $method(self, $($argument: $type),*) -> Result<S::Ok, S::Error> {
+            self.seen.call(tag::$tag);
             self.inner.$method($($argument),*)
         }
     )*};
@@ -129,35 +246,47 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
     }
 
     forward! {
-        serialize_bool(value: bool);
-        serialize_i8(value: i8);
-        serialize_i16(value: i16);
-        serialize_i32(value: i32);
-        serialize_i64(value: i64);
-        serialize_i128(value: i128);
-        serialize_u8(value: u8);
-        serialize_u16(value: u16);
-        serialize_u32(value: u32);
-        serialize_u64(value: u64);
-        serialize_u128(value: u128);
-        serialize_f32(value: f32);
-        serialize_f64(value: f64);
-        serialize_char(value: char);
-        serialize_str(value: &str);
-        serialize_bytes(value: &[u8]);
-        serialize_none();
-        serialize_unit();
-        serialize_unit_struct(name: &'static str);
-        serialize_unit_variant(name: &'static str, index: u32, variant: &'static str);
+        serialize_bool(value: bool) BOOL;
+        serialize_i8(value: i8) I8;
+        serialize_i16(value: i16) I16;
+        serialize_i32(value: i32) I32;
+        serialize_i64(value: i64) I64;
+        serialize_i128(value: i128) I128;
+        serialize_u8(value: u8) U8;
+        serialize_u16(value: u16) U16;
+        serialize_u32(value: u32) U32;
+        serialize_u64(value: u64) U64;
+        serialize_u128(value: u128) U128;
+        serialize_f32(value: f32) F32;
+        serialize_f64(value: f64) F64;
+        serialize_char(value: char) CHAR;
+        serialize_str(value: &str) STR;
+        serialize_bytes(value: &[u8]) BYTES;
+        serialize_none() OPTION;
+        serialize_unit() UNIT;
+        serialize_unit_struct(name: &'static str) UNIT;
+    }
+
+    #[inline]
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        self.seen.variant();
+        self.inner.serialize_unit_variant(name, index, variant)
     }
 
     #[inline]
     fn collect_str<V: fmt::Display + ?Sized>(self, value: &V) -> Result<S::Ok, S::Error> {
+        self.seen.call(tag::STR);
         self.inner.collect_str(value)
     }
 
     #[inline]
     fn serialize_some<V: Serialize + ?Sized>(self, value: &V) -> Result<S::Ok, S::Error> {
+        self.seen.call(tag::OPTION);
         let value = self.with(value);
         self.inner.serialize_some(&value)
     }
@@ -180,18 +309,21 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         variant: &'static str,
         value: &V,
     ) -> Result<S::Ok, S::Error> {
+        self.seen.variant();
         let value = self.with(value);
         self.inner.serialize_newtype_variant(name, index, variant, &value)
     }
 
     #[inline]
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        Compound::new(self.inner.serialize_seq(len), self.seen, len)
+        self.seen.call(tag::SEQ);
+        Compound::new(self.inner.serialize_seq(len), self.seen, len, self.place)
     }
 
     #[inline]
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        Compound::new(self.inner.serialize_tuple(len), self.seen, Some(len))
+        self.seen.call(tag::TUPLE);
+        Compound::new(self.inner.serialize_tuple(len), self.seen, Some(len), self.place)
     }
 
     #[inline]
@@ -200,8 +332,9 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         name: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
+        self.seen.call(tag::TUPLE);
         self.seen.tuple(name, None, len);
-        Compound::new(self.inner.serialize_tuple_struct(name, len), self.seen, Some(len))
+        Compound::new(self.inner.serialize_tuple_struct(name, len), self.seen, Some(len), self.place)
     }
 
     #[inline]
@@ -212,19 +345,23 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        self.seen.variant();
         self.seen.tuple(name, Some(index), len);
-        Compound::new(self.inner.serialize_tuple_variant(name, index, variant, len), self.seen, Some(len))
+        let inner = self.inner.serialize_tuple_variant(name, index, variant, len);
+        Compound::new(inner, self.seen, Some(len), self.place)
     }
 
     #[inline]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        Compound::new(self.inner.serialize_map(len), self.seen, len)
+        self.seen.call(tag::MAP);
+        Compound::new(self.inner.serialize_map(len), self.seen, len, self.place)
     }
 
     #[inline]
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
         // Its names say how many are read; some types that are written by hand announce another number.
-        Compound::new(self.inner.serialize_struct(name, len), self.seen, None)
+        self.seen.call(tag::STRUCT);
+        Compound::new(self.inner.serialize_struct(name, len), self.seen, None, self.place)
     }
 
     #[inline]
@@ -235,7 +372,9 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        Compound::new(self.inner.serialize_struct_variant(name, index, variant, len), self.seen, None)
+        self.seen.variant();
+        let inner = self.inner.serialize_struct_variant(name, index, variant, len);
+        Compound::new(inner, self.seen, None, self.place)
     }
 }
 
@@ -253,7 +392,14 @@ macro_rules! compound {
             ) -> Result<(), S::Error> {
                 // Of a map's two calls the second counts.
                 self.written += usize::from(stringify!($method) != "serialize_key");
-                self.inner.$method($($key,)? &Strict { inner: value, seen: self.seen })
+                $(
+                    // Of structs alone: what is in a list or a map lies elsewhere.
+                    let _: &str = $key;
+                    if !self.place.holds(Place::of(value)) {
+                        self.seen.odd.set(true);
+                    }
+                )?
+                self.inner.$method($($key,)? &Strict { inner: value, seen: self.seen, place: self.place })
             })+
 
             $(#[inline]

@@ -26,6 +26,7 @@
 //! How the tree is encoded and hashed stands on the page of the wire format (`docs/wire_format.md`), of
 //! which everything above is a part, too.
 
+use crate::encode::Calls;
 use serde::{
     Deserializer,
     de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor, value::U32Deserializer},
@@ -97,15 +98,18 @@ impl Outline {
 }
 
 /// Traces `T`. Deterministic if `T` is. A panic in `T`'s own code goes through to the caller.
-/// `seen` gets each value that came of it: one with each variant, and with each option, sequence and
-/// number both filled and empty.
-pub(crate) fn outline_of<T: DeserializeOwned>(mut seen: impl FnMut(T)) -> Result<Outline, Unsupported> {
+/// `seen` gets each value that came of it, with what was read for it: one with each variant, and with each option,
+/// sequence and number both filled and empty.
+pub(crate) fn outline_of<T: DeserializeOwned>(
+    mut seen: impl FnMut(T, Calls),
+) -> Result<Outline, Unsupported> {
     let mut trace = Trace::default();
     trace.nodes.push(Node::default());
     let root = Slot { node: ROOT, replay: false };
     let mut run = |trace: &mut Trace| {
+        trace.calls = Calls::default();
         if let Ok(value) = trace.fill(root, type_name::<T>(), |tracer| T::deserialize(tracer)) {
-            seen(value);
+            seen(value, trace.calls);
         }
     };
     trace.explore(&mut run)?;
@@ -204,6 +208,13 @@ impl Kind {
         }
     }
 
+    fn is_variant(self) -> bool {
+        matches!(
+            self,
+            Kind::UnitVariant | Kind::NewtypeVariant | Kind::TupleVariant(_) | Kind::StructVariant(_)
+        )
+    }
+
     /// Its second choice is to be empty, which asks nothing of what is inside.
     fn can_be_empty(self) -> bool {
         matches!(self, Kind::Option | Kind::Seq | Kind::Map)
@@ -280,6 +291,8 @@ struct Trace {
     unsupported: Option<&'static str>,
     /// A reader was met that may be anybody's.
     foreign: bool,
+    /// What was asked for in the current run.
+    calls: Calls,
 
     // Of the current run:
     asked: Vec<Asked>,
@@ -609,9 +622,13 @@ impl Trace {
         {
             declared = inner;
         }
-        let serdes = ["serde_core::de::impls::", "serde::de::impls::"];
-        let derived = visitor.contains("::_::<impl serde") && visitor.contains(">::deserialize::__Visitor");
-        let known = derived || serdes.iter().chain([&MAP]).any(|module| visitor.starts_with(module));
+        let ours = ["serde_core::de::impls::", "serde::de::impls::", MAP];
+        // `path::_::<impl serde_core::de::Deserialize for T>::deserialize::__Visitor`, with parameters or without.
+        let derived = |(module, rest): (&str, &str)| {
+            !module.contains('<') && rest.contains(">::deserialize::__Visitor")
+        };
+        let known = ours.iter().any(|module| visitor.starts_with(module))
+            || visitor.split_once("::_::<impl serde").is_some_and(derived);
         self.foreign |= !known || declared != value;
     }
 
@@ -694,6 +711,9 @@ struct Tracer<'a> {
 impl Tracer<'_> {
     /// Notes what the slot is asked to be; returns the choice to make.
     fn ask(&mut self, kind: Kind) -> Traced<usize> {
+        if !kind.is_variant() {
+            self.trace.calls = self.trace.calls.then(kind.tag());
+        }
         let Slot { node: id, replay } = self.slot;
         if !replay {
             self.trace.become_kind(id, kind);
@@ -1064,7 +1084,7 @@ mod tests {
     }
 
     fn shape_of<T: DeserializeOwned>() -> Result<Shape, Unsupported> {
-        outline_of::<T>(drop).map(|outline| outline.shape())
+        outline_of::<T>(|_, _| {}).map(|outline| outline.shape())
     }
 
     fn hex<T: DeserializeOwned>() -> String {
@@ -1077,7 +1097,7 @@ mod tests {
         encoding.extend(b"user\x04\0\0\0cart\x02\0\0\0");
         encoding.extend(b"\x20\x01\0\0\0\x0b\0\0\0\0"); // Some(u64)
         encoding.extend(b"\x21\x01\0\0\0\x0a\0\0\0\0"); // [u32]
-        assert_eq!(outline_of::<Shop>(drop).map(|outline| outline.encoding), Ok(encoding));
+        assert_eq!(outline_of::<Shop>(|_, _| {}).map(|outline| outline.encoding), Ok(encoding));
         assert_eq!(hex::<Shop>(), "15966813");
     }
 
@@ -1216,7 +1236,7 @@ mod tests {
             duration: std::time::Duration,
         }
         fn plain<T: DeserializeOwned>() -> bool {
-            outline_of::<T>(drop).is_ok_and(|outline| outline.plain)
+            outline_of::<T>(|_, _| {}).is_ok_and(|outline| outline.plain)
         }
         assert!(plain::<Everything>());
         assert!(plain::<crate::SessionMap>());

@@ -90,17 +90,17 @@ fn the_id_that_a_new_session_says_it_has_is_that_of_its_cookie() {
     let layer = layer::<Shop>(&clock);
     let id = |session: &Session<Shop>| session.meta().map(|meta| meta.id());
     let (asked, response) = visit(&layer, "", |session| {
-        assert_eq!(id(&session), None);
+        assert_eq!(id(session), None);
         session.set(user(1)).unwrap();
-        let first = id(&session);
+        let first = id(session);
         session.update(|shop| shop.cart.push(1)).unwrap();
         assert_eq!(session.renew().unwrap(), None);
         // Not after `clear`, which begins another.
-        assert!(first.is_some() && id(&session) == first && id(&session.clone()) == first);
-        assert!(session.clear() && id(&session).is_none());
+        assert!(first.is_some() && id(session) == first && id(&session.clone()) == first);
+        assert!(session.clear() && id(session).is_none());
         session.set(user(2)).unwrap();
-        assert_ne!(id(&session), first);
-        id(&session)
+        assert_ne!(id(session), first);
+        id(session)
     });
     let cookie = session_in(&response).unwrap();
     assert_eq!(asked, Some(meta(&layer, &cookie, clock.now()).id()));

@@ -478,6 +478,10 @@ mod left_out {
 
     fn is_refused<T: Data + Clone + Debug + PartialEq>(good: T, lost: T) {
         assert_misread(&lost);
+        is_not_taken(good, lost);
+    }
+
+    fn is_not_taken<T: Data + Clone + Debug + PartialEq>(good: T, lost: T) {
         let clock = Clock::new();
         let layer = layer::<T>(&clock);
         let cookie = sealed(&layer, &good, clock.now());
@@ -574,6 +578,73 @@ mod left_out {
             assert_eq!(session.get(), Noted(1, 2, vec![0]));
             assert!(!session.is_changed());
         });
+    }
+
+    /// Readers that take all, and writers that write something else for some values, none of which `build()` tries.
+    #[test]
+    fn a_writer_that_is_not_that_of_the_reader_is_found_out_where_it_matters() {
+        fn doubled<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+            (if *number > 100 { number * 2 } else { *number }).serialize(serializer)
+        }
+        fn narrow<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_u8(*number as u8)
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        enum Skipped {
+            #[default]
+            A,
+            C(u8),
+            #[serde(skip_deserializing)]
+            B,
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        struct Doubles {
+            #[serde(serialize_with = "doubled")]
+            number: u64,
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        struct Narrow {
+            #[serde(serialize_with = "narrow")]
+            number: u64,
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        struct LeafByHand {
+            number: u64,
+        }
+        impl Serialize for LeafByHand {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                doubled(&self.number, serializer)
+            }
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        struct StructByHand {
+            number: u64,
+        }
+        impl Serialize for StructByHand {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut fields = serializer.serialize_struct("StructByHand", 1)?;
+                let number = if self.number > 100 { self.number * 2 } else { self.number };
+                fields.serialize_field("number", &number)?;
+                fields.end()
+            }
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        struct Around<V> {
+            before: Vec<Option<String>>,
+            value: Option<Box<V>>,
+            after: (u8, f64),
+        }
+        fn refused<V: Data + Clone + Debug + PartialEq>(good: V, bad: V) {
+            is_not_taken(good.clone(), bad.clone());
+            let around = |value: V| Around { value: Some(Box::new(value)), ..Around::default() };
+            is_not_taken(around(good.clone()), around(bad.clone()));
+            is_not_taken(vec![good.clone(), good.clone()], vec![good, bad]);
+        }
+        refused(Skipped::C(7), Skipped::B);
+        refused(Doubles { number: 100 }, Doubles { number: 200 });
+        refused(Narrow { number: 100 }, Narrow { number: 200 });
+        refused(LeafByHand { number: 100 }, LeafByHand { number: 200 });
+        refused(StructByHand { number: 100 }, StructByHand { number: 200 });
     }
 
     /// Announces all of its elements and writes those that are to be seen.
