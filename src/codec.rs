@@ -695,10 +695,7 @@ impl<T> SessionCodec<T> {
         time: u64,
     ) -> Option<SetCookie> {
         let key = keys.marker(name_index)?;
-        let half = match key.suite() {
-            Suite::Xaes256Gcm => random()?,
-            Suite::HmacSha256 => [0; HALF],
-        };
+        let half = half_for(key.suite())?;
         let mut buffer = vec![0; key.suite().before()];
         buffer.extend_from_slice(&time.to_le_bytes());
         key.seal(keys.primary_id().0, &half, &mut buffer, 0)?;
@@ -744,8 +741,7 @@ struct Authentic<'k> {
 /// before: what was drawn ahead would be used twice by a process that is forked in between, or restored from a snapshot.
 pub(crate) fn draw(suite: Suite, id: Option<SessionId>) -> Option<(SessionId, [u8; HALF])> {
     match (id, suite) {
-        (Some(id), Suite::HmacSha256) => Some((id, [0; HALF])),
-        (Some(id), Suite::Xaes256Gcm) => Some((id, random()?)),
+        (Some(id), suite) => Some((id, half_for(suite)?)),
         (None, _) => {
             let bytes: [u8; 16 + HALF] = random()?;
             let (id, half) = bytes.split_first_chunk()?;
@@ -754,18 +750,25 @@ pub(crate) fn draw(suite: Suite, id: Option<SessionId>) -> Option<(SessionId, [u
     }
 }
 
+fn half_for(suite: Suite) -> Option<[u8; HALF]> {
+    match suite {
+        Suite::Xaes256Gcm => random(),
+        Suite::HmacSha256 => Some([0; HALF]),
+    }
+}
+
 impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// Decodes what arrived, and asks `accept_if`. Runs the user's code.
     pub(crate) fn load(&self, arrival: &mut Arrival) -> Loaded<T> {
         while let Some(candidate) = arrival.candidates.next() {
-            let meta = candidate.meta.clone();
-            let (suite, key_id) = (candidate.suite, candidate.key_id);
             match self.decode_candidate(candidate, arrival.keys.primary_id()) {
                 Err(kind) => arrival.rejected = kind.further(arrival.rejected),
                 Ok(loaded) => {
-                    let accepted = self.accept_if.as_ref().is_none_or(|accept_if| {
-                        accept_if(&self.describe(&meta, suite, key_id), &loaded.value)
-                    });
+                    let accepted = self.accept_if.as_ref().zip(loaded.origin.as_ref()).is_none_or(
+                        |(accept_if, Origin { meta, suite, key_id, .. })| {
+                            accept_if(&self.describe(meta, *suite, *key_id), &loaded.value)
+                        },
+                    );
                     if accepted {
                         return loaded;
                     }

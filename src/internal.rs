@@ -95,10 +95,16 @@ pub fn seal_marker<T>(codec: &SessionCodec<T>, nonce: &[u8; NONCE], plaintext: &
 }
 
 fn seal(key: &SealKey, key_id: [u8; 4], nonce: &[u8; NONCE], plaintext: &[u8]) -> Option<String> {
-    let mut frame = vec![0; key.suite().before()];
-    frame.extend_from_slice(plaintext);
     let (first, second) = halves(nonce);
-    key.seal_by(key_id, &mut frame, 0, |key, plaintext| key.derive(&first).seal(&second, &[], plaintext))?;
+    let suite = key.suite();
+    let mut frame = [&vec![0; suite.before()], plaintext].concat();
+    if let SealKey::Xaes(key) = key {
+        let mut sealed = plaintext.to_vec();
+        let (_, tag) = key.derive(&first).seal(&second, &[], &mut sealed)?;
+        frame = [&[suite.byte()], &key_id[..], nonce, &sealed, &tag].concat();
+    } else {
+        key.seal(key_id, &second, &mut frame, 0)?;
+    }
     let mut text = Vec::new();
     frame::emit(&frame, &mut text);
     String::from_utf8(text).ok()

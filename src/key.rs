@@ -135,8 +135,8 @@ fn expand(secret: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8]) {
 }
 
 /// Runs what derives keys, and then clears the stack that it used: where a key schedule or a hash state is
-/// moved, a copy stays behind that no destructor sees, and the crates below move them. Not for each request:
-/// see the design page.
+/// moved, a copy stays behind that no destructor sees, and the crates below move them. For a request only where it
+/// has a key of XAES derived: see the design page.
 #[inline(never)]
 pub(crate) fn clearing_the_stack<R>(f: impl FnOnce() -> R) -> R {
     // More than any `f` here uses (`tests/processes` sees what is left); unoptimised code needs more.

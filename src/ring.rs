@@ -190,7 +190,7 @@ pub(crate) struct LayerKeys {
     /// Sorted by id.
     fallbacks: Vec<(KeySet, Arc<AtomicU64>)>,
     writes: Suite,
-    /// The primary's sign-out keys in the written suite, one for each name of the binding.
+    /// The primary's sign-out keys in the written suite, one for each name of the binding but the layer's own.
     markers: Vec<SealKey>,
 }
 
@@ -228,7 +228,7 @@ impl Binding {
             primary: set(ring.primary()),
             fallbacks,
             writes: self.writes,
-            markers: self.names.iter().map(marker).collect(),
+            markers: self.names.iter().skip(1).map(marker).collect(),
         }
     }
 }
@@ -267,6 +267,9 @@ impl LayerKeys {
 
     /// What seals a sign-out marker for the name at `index` of the binding.
     pub(crate) fn marker(&self, index: usize) -> Option<&SealKey> {
-        self.markers.get(index)
+        match index.checked_sub(1) {
+            None => self.primary.find(self.writes, Purpose::SignOut),
+            Some(at) => self.markers.get(at),
+        }
     }
 }

@@ -106,24 +106,13 @@ impl SealKey {
         frame: &mut Vec<u8>,
         start: usize,
     ) -> Option<()> {
-        self.seal_by(key_id, frame, start, |key, plaintext| key.seal(half, plaintext))
-    }
-
-    /// The same, by what seals a plaintext where it lies and returns nonce and tag.
-    pub(crate) fn seal_by(
-        &self,
-        key_id: [u8; 4],
-        frame: &mut Vec<u8>,
-        start: usize,
-        seal: impl FnOnce(&Xaes256Gcm, &mut [u8]) -> Option<([u8; NONCE], [u8; 16])>,
-    ) -> Option<()> {
         let [a, b, c, d] = key_id;
         let (header, body) = frame.get_mut(start..)?.split_first_chunk_mut::<HEADER>()?;
         *header = [self.suite().byte(), a, b, c, d];
         match self {
             SealKey::Xaes(key) => {
                 let (room, plaintext) = body.split_first_chunk_mut::<NONCE>()?;
-                let (nonce, tag) = seal(key, plaintext)?;
+                let (nonce, tag) = key.seal(half, plaintext)?;
                 *room = nonce;
                 frame.extend_from_slice(&tag);
             }
@@ -222,7 +211,8 @@ impl Xaes256Gcm {
     /// Seals under the batch's derived key; returns nonce and tag. `None` without randomness for a new batch.
     fn seal(&self, half: &[u8; HALF], buffer: &mut [u8]) -> Option<([u8; NONCE], [u8; 16])> {
         let batch = self.batch.load();
-        // Each message counts before it is sealed, so that none goes over, whatever other threads do.
+        // Each message counts before it is sealed, so that none goes over, whatever other threads do. They share this
+        // counter, and openings, which are more, look at none.
         let open = batch.as_ref().filter(|batch| batch.sealed.fetch_add(1, Relaxed) < BATCH);
         match open {
             Some(batch) => batch.key.seal(half, &[], buffer),

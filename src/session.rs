@@ -111,6 +111,7 @@ struct State<T> {
     arrived: Option<Arrived>,
 }
 
+#[derive(Clone)]
 struct Arrived {
     incoming: Incoming,
     evidence: Evidence,
@@ -458,10 +459,18 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
     /// What is known of the session beside its data: as it came in, with what was changed since.
     /// `None` for a session that nobody has written, or if the operating system has no randomness for a new one's id.
     pub fn meta(&self) -> Option<SessionMeta> {
-        let mut state = self.opened();
-        let State { stored, arrived, .. } = &mut *state;
-        let (stored, arrived) = (stored.as_mut()?, arrived.as_ref()?);
         let codec = &self.0.shared.codec;
+        let mut state = self.opened();
+        let lacks_id = |stored: &Stored| stored.origin.is_none() && stored.changed && stored.new.is_none();
+        if state.stored.as_ref().is_some_and(lacks_id) {
+            drop(state);
+            let drawn = SessionId::from_bytes(random()?);
+            state = self.opened();
+            if let Some(stored) = state.stored.as_mut().filter(|stored| lacks_id(stored)) {
+                stored.new = Some(drawn);
+            }
+        }
+        let (stored, arrived) = (state.stored.as_ref()?, state.arrived.as_ref()?);
         match &stored.origin {
             Some(origin) => {
                 let mut meta = origin.meta.clone();
@@ -472,10 +481,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 }
                 Some(codec.describe(&meta, origin.suite, origin.key_id))
             }
-            None if !stored.changed => None,
             None => {
-                let id = stored.new.or_else(|| random().map(SessionId::from_bytes))?;
-                stored.new = Some(id);
+                let id = stored.new.filter(|_| stored.changed)?;
                 let meta = Meta {
                     form: codec.form(stored.old_form),
                     id,
@@ -713,7 +720,7 @@ impl Me {
     }
 }
 
-/// An update's turn: nobody else updates until it is dropped. Dropped without `store`, by an error
+/// An update's turn: nobody else updates until it has stored or is dropped. Dropped without `store`, by an error
 /// or a panic, it leaves the stored state as it was.
 struct Turn<'s, T> {
     session: &'s Session<T>,
@@ -859,15 +866,18 @@ impl<T> Session<T> {
             self.wake(state);
             return commit;
         }
-        let found = state.arrived.as_ref().map(|arrived| (Arc::clone(&arrived.keys), arrived.evidence));
+        let found = if alone { state.arrived.take() } else { state.arrived.clone() };
         self.wake(state);
 
         let now = self.0.shared.hooks.now().max(noted.at);
-        let (keys, evidence) = found.unwrap_or_else(|| {
+        let (keys, evidence) = match found {
+            Some(Arrived { keys, evidence, .. }) => (keys, evidence),
             // Cleared, and never used: nothing was opened, and the sign-out needs to know what came in.
-            let arrival = codec.arrive(&noted.cookies, noted.at);
-            (arrival.keys, arrival.evidence)
-        });
+            None => {
+                let arrival = codec.arrive(&noted.cookies, noted.at);
+                (arrival.keys, arrival.evidence)
+            }
+        };
         let departure = cleared.then(|| codec.depart(&keys, &evidence, now));
         let sent_marker = departure.as_ref().and_then(|departure| departure.marker);
 
@@ -943,7 +953,8 @@ impl<T> Session<T> {
         now: u64,
     ) -> Option<SetCookie> {
         let codec = &self.0.shared.codec;
-        let Outgoing { writes: _, resent, old_form, payload, origin, new, renewed, lifetime } = outgoing;
+        let Outgoing { writes: _, alone, resent, old_form, payload, origin, new, renewed, lifetime } =
+            outgoing;
         let (id, times) = match &origin {
             Some(Origin { meta: Meta { id, times, .. }, .. }) => {
                 let (id, renewed) = renewed.unwrap_or((*id, times.renewed));
@@ -967,7 +978,9 @@ impl<T> Session<T> {
             );
             return None;
         }
-        let cookie = draw(codec.writes, id).and_then(|(id, half)| {
+        let cookie = draw(codec.writes, id).and_then(|(drawn, half)| {
+            // Who asks a handle that is left gets the id that went out; and who has asked meanwhile was told another.
+            let id = if id.is_none() && !alone { self.keep_id(drawn) } else { drawn };
             let meta = Meta { form: resent.unwrap_or(codec.form(old_form)), id, times, lifetime };
             codec.seal_session(keys, &meta, &half, payload, now)
         });
@@ -975,6 +988,11 @@ impl<T> Session<T> {
             self.no_randomness();
         }
         cookie
+    }
+
+    fn keep_id(&self, drawn: SessionId) -> SessionId {
+        let mut state = self.state();
+        state.stored.as_mut().map_or(drawn, |stored| *stored.new.get_or_insert(drawn))
     }
 
     fn no_randomness(&self) {
@@ -991,6 +1009,8 @@ impl<T> Session<T> {
 struct Outgoing {
     /// It is a write; otherwise the session is unchanged, for a re-issue.
     writes: bool,
+    /// Nobody will read any more.
+    alone: bool,
     /// The form of a payload that goes out as it came in.
     resent: Option<Form>,
     old_form: bool,
@@ -1021,10 +1041,11 @@ impl Outgoing {
         };
         Some(Outgoing {
             writes,
+            alone,
             resent,
             old_form: stored.old_form,
             payload,
-            origin: stored.origin.clone(),
+            origin: if alone { stored.origin.take() } else { stored.origin.clone() },
             new: stored.new,
             renewed: stored.renewed,
             lifetime: stored.lifetime,

@@ -1,8 +1,9 @@
 //! What a request allocates because of the layer. Each allocation has its reason below: one more, or one less, is a
 //! change to think about.
 
-use cookie_session::{Key, KeyRing, Mode, Session, SessionLayer};
-use http::{HeaderValue, Request, Response, header::COOKIE};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use cookie_session::{Key, KeyRing, Mode, Session, SessionBuilder, SessionLayer};
+use http::{HeaderMap, HeaderValue, Request, Response, header::COOKIE};
 use serde::{Deserialize, Serialize};
 use std::{convert::Infallible, future::ready, pin::pin, task};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -19,9 +20,13 @@ impl Shop {
     }
 }
 
-fn layer(mode: Mode) -> SessionLayer<Shop> {
+fn builder(mode: Mode) -> SessionBuilder<Shop> {
     let key: Key = "iSKAamfAL6VMAXQwIHl90fVDUTAiNNSkHAzhe85NVQw=".parse().unwrap();
-    SessionLayer::builder(KeyRing::new(key, []).unwrap()).mode(mode).build().unwrap()
+    SessionLayer::builder(KeyRing::new(key, []).unwrap()).mode(mode)
+}
+
+fn layer(mode: Mode) -> SessionLayer<Shop> {
+    builder(mode).build().unwrap()
 }
 
 fn cookie(layer: &SessionLayer<Shop>, notes: usize) -> HeaderValue {
@@ -87,6 +92,59 @@ fn a_read_allocates_one_buffer_more_and_what_the_value_is_made_of() {
         assert_eq!(allocations(&layer, Some(&cookie(&layer, 0)), Some(read)), 2 + 1);
         assert_eq!(allocations(&layer, Some(&cookie(&layer, 20)), Some(read)), 2 + 1 + STRINGS);
     }
+}
+
+#[test]
+fn a_read_without_a_cookie_allocates_the_defaults_encoding() {
+    fn read(session: Session<Shop>) {
+        session.read(|shop| assert!(shop.user.is_none()));
+    }
+    for mode in MODES {
+        assert_eq!(allocations(&layer(mode), None, Some(read)), 2 + 1);
+    }
+}
+
+#[test]
+fn a_reissue_allocates_the_header_more() {
+    fn read(session: Session<Shop>) {
+        session.read(|shop| assert!(shop.user.is_some()));
+    }
+    for mode in MODES {
+        let layer = builder(mode).reissue_after(std::time::Duration::ZERO).build().unwrap();
+        assert_eq!(allocations(&layer, Some(&cookie(&layer, 20)), Some(read)), 2 + 1 + 1 + STRINGS);
+    }
+}
+
+#[test]
+fn what_is_forged_leaves_nothing_behind() {
+    let layer = layer(Mode::Encrypted);
+    let good = cookie(&layer, 0);
+    let now = std::time::SystemTime::now();
+    let forged: Vec<HeaderMap> = (0..=255_u8)
+        .map(|first| {
+            // Another first octet of the nonce, which is where a derived key would be kept.
+            let (name, value) = good.to_str().unwrap().split_once('=').unwrap();
+            let mut frame = URL_SAFE_NO_PAD.decode(value).unwrap();
+            (frame[5], frame[6]) = (first, !frame[6]);
+            let text = format!("{name}={}", URL_SAFE_NO_PAD.encode(frame));
+            HeaderMap::from_iter([(COOKIE, text.parse().unwrap())])
+        })
+        .collect();
+    let left = |headers: &[HeaderMap]| {
+        // The first clone of a header makes it one that is shared.
+        drop(headers.to_vec());
+        let open = || headers.iter().for_each(|headers| drop(layer.codec().open(headers, now)));
+        allocation_counter::measure(open).bytes_current
+    };
+    assert_eq!(left(&forged[..1]), 0);
+    assert_eq!(left(&forged), 0);
+    // What another instance has sealed does leave its key, and once.
+    let authentic: Vec<_> = (0..1000)
+        .map(|_| HeaderMap::from_iter([(COOKIE, cookie(&self::layer(Mode::Encrypted), 0))]))
+        .collect();
+    let first = left(&authentic);
+    assert!((100..512 * 1024).contains(&first), "{first} bytes");
+    assert!(left(&authentic) < first / 10);
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn a_panic_while_encoding_changes_nothing() {
 
 #[cfg(debug_assertions)]
 #[test]
-fn a_value_that_does_not_come_back_is_an_error_in_debug_builds() {
+fn a_value_that_does_not_come_back_is_an_error() {
     fn is_seven(number: &u32) -> bool {
         *number == 7
     }

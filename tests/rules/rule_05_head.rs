@@ -104,6 +104,15 @@ fn the_id_that_a_new_session_says_it_has_is_that_of_its_cookie() {
     });
     let cookie = session_in(&response).unwrap();
     assert_eq!(asked, Some(meta(&layer, &cookie, clock.now()).id()));
+    // A handle that is left behind the head knows it as well, though nobody had asked.
+    let kept = RefCell::new(None);
+    let (_, response) = visit(&layer, "", |session| {
+        session.set(user(3)).unwrap();
+        *kept.borrow_mut() = Some(session.clone());
+    });
+    let cookie = session_in(&response).unwrap();
+    let later = kept.into_inner().and_then(|session: Session<Shop>| id(&session));
+    assert_eq!(later, Some(meta(&layer, &cookie, clock.now()).id()));
     // Nor does one that nobody asked lack it.
     let ids: Vec<_> = (0..2)
         .map(|_| {

@@ -52,7 +52,7 @@ unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let size = layout.size().next_multiple_of(64);
         let at = self.taken.fetch_add(size, Ordering::Relaxed);
-        if layout.align() > 64 || at > MEMORY - size.min(MEMORY) {
+        if layout.align() > 64 || size > MEMORY - at.min(MEMORY) {
             return null_mut();
         }
         // SAFETY: `at + size` is at most `MEMORY`.

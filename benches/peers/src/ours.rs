@@ -3,7 +3,7 @@
 use crate::shop::Shop;
 use axum::http::{HeaderMap, HeaderValue, header::COOKIE};
 use cookie_session::{Incoming, Key, KeyRing, RejectedKind, SessionLayer};
-use std::{hint::black_box, time::SystemTime};
+use std::{cell::Cell, hint::black_box, time::SystemTime};
 
 pub type Call = Box<dyn Fn()>;
 
@@ -22,7 +22,11 @@ pub fn cases() -> Vec<Measured> {
     let writer = layer(old.clone(), Vec::new());
     let sealed = |shop: &Shop| writer.codec().seal(shop, None, None, now).expect("it fits").request_header();
     let mut cases: Vec<Measured> = Vec::new();
-    let mut case = |name: String, layer: &SessionLayer<Shop>, cookie: HeaderValue, expected: Incoming| {
+    let case = |cases: &mut Vec<Measured>,
+                    name: String,
+                    layer: &SessionLayer<Shop>,
+                    cookie: HeaderValue,
+                    expected: Incoming| {
         let (layer, headers) = (layer.clone(), HeaderMap::from_iter([(COOKIE, cookie)]));
         assert_eq!(layer.codec().open(&headers, now).incoming(), expected, "{name}");
         cases.push((name, Box::new(move || drop(black_box(layer.codec().open(&headers, now))))));
@@ -30,12 +34,40 @@ pub fn cases() -> Vec<Measured> {
     for keys in [1, 10, 100] {
         let fallbacks = (1..keys).map(|_| key()).collect();
         let layer = layer(old.clone(), fallbacks);
-        case(format!("opened by the primary of {keys}"), &layer, sealed(&small), Incoming::Accepted);
+        case(
+            &mut cases,
+            format!("opened by the primary of {keys}"),
+            &layer,
+            sealed(&small),
+            Incoming::Accepted,
+        );
     }
     for keys in [2, 10, 100] {
         let fallbacks = (2..keys).map(|_| key()).chain([old.clone()]).collect();
         let layer = layer(key(), fallbacks);
-        case(format!("opened by a fallback of {keys}"), &layer, sealed(&small), Incoming::Accepted);
+        case(
+            &mut cases,
+            format!("opened by a fallback of {keys}"),
+            &layer,
+            sealed(&small),
+            Incoming::Accepted,
+        );
+    }
+    {
+        // More of them than derived keys are kept: each cookie of another instance, with the same key.
+        let cookies: Vec<_> = (0..2048)
+            .map(|_| {
+                let cookie = layer(old.clone(), Vec::new()).codec().seal(&small, None, None, now);
+                HeaderMap::from_iter([(COOKIE, cookie.expect("it fits").request_header())])
+            })
+            .collect();
+        let (reader, next) = (layer(old.clone(), Vec::new()), Cell::new(0));
+        let open = move || {
+            let opened = reader.codec().open(&cookies[next.get()], now);
+            assert_eq!(opened.incoming(), Incoming::Accepted);
+            next.set((next.get() + 1) % cookies.len());
+        };
+        cases.push(("sealed by one of 2048 other instances".to_owned(), Box::new(open)));
     }
     let good = sealed(&large);
     let forged = {
@@ -45,8 +77,9 @@ pub fn cases() -> Vec<Measured> {
         HeaderValue::from_bytes(&bytes).expect("ASCII")
     };
     let of = good.len();
-    case(format!("a cookie of {of} bytes: good"), &writer, good.clone(), Incoming::Accepted);
+    case(&mut cases, format!("a cookie of {of} bytes: good"), &writer, good.clone(), Incoming::Accepted);
     case(
+        &mut cases,
         format!("a cookie of {of} bytes: forged"),
         &writer,
         forged,
@@ -54,6 +87,7 @@ pub fn cases() -> Vec<Measured> {
     );
     let foreign = layer(key(), Vec::new());
     case(
+        &mut cases,
         format!("a cookie of {of} bytes: unknown key"),
         &foreign,
         good,
@@ -63,7 +97,7 @@ pub fn cases() -> Vec<Measured> {
         (0..64).map(|n| format!("analytics_{n:03}=GA1.2.1234567890.1700000000-abcdefghij; ")).collect();
     let len = others.len();
     let others = HeaderValue::try_from(others).expect("ASCII");
-    case(format!("{len} bytes of 64 other cookies"), &writer, others.clone(), Incoming::Absent);
+    case(&mut cases, format!("{len} bytes of 64 other cookies"), &writer, others.clone(), Incoming::Absent);
     cases.push((
         format!("{len} bytes, only looked for semicolons"),
         Box::new(move || _ = black_box(memchr::memchr_iter(b';', black_box(others.as_bytes())).count())),

@@ -95,13 +95,13 @@ impl Secrets {
     }
 
     /// The keys that XAES-256-GCM derives for the messages with these nonces, by the specification's formulas.
-    fn message_keys(&mut self, nonces: &str) {
+    fn derived_keys(&mut self, nonces: &str) {
         for nonce in nonces.split_ascii_whitespace() {
-            self.message_key(&u128::from_str_radix(&nonce[..24], 16).unwrap().to_be_bytes()[4..]);
+            self.derived_key(&u128::from_str_radix(&nonce[..24], 16).unwrap().to_be_bytes()[4..]);
         }
     }
 
-    fn message_key(&mut self, nonce: &[u8]) {
+    fn derived_key(&mut self, nonce: &[u8]) {
         let aes = |block: u128| {
             let mut block = block.to_be_bytes().into();
             self.xaes.encrypt_block(&mut block);
@@ -114,7 +114,7 @@ impl Secrets {
             aes(u128::from_be_bytes(m.try_into().unwrap()) ^ k1)
         };
         let key = [half(1), half(2)].map(u128::to_be_bytes).concat();
-        self.bytes("a message's key", &key.try_into().unwrap());
+        self.bytes("a derived key", &key.try_into().unwrap());
         self.add("K1 of suite 1", &k1.to_be_bytes());
     }
 }
@@ -128,8 +128,8 @@ fn texts(key: &[u8; 32]) -> [String; 6] {
 }
 
 /// What sealing and opening leave on stacks, below all living frames, until later calls write over it: the crates
-/// below move the states of a MAC, and a message's key. Never the key itself, nor what an unused layer derived.
-const LEFT_ON_STACKS: [&str; 2] = ["session key of suite 2, ", "a message's key"];
+/// below move the states of a MAC, and a derived key. Never the key itself, nor what an unused layer derived.
+const LEFT_ON_STACKS: [&str; 2] = ["session key of suite 2, ", "a derived key"];
 
 /// A process that keeps keys, at one of its steps.
 struct Keeping {
@@ -296,7 +296,7 @@ fn leaves_nothing(
             }
             for secrets in &mut secrets {
                 if step == "used" {
-                    secrets.message_keys(said);
+                    secrets.derived_keys(said);
                 }
                 if step == "dropped" {
                     assert_eq!(keeping.left(secrets), Found::new(), "{source}, until {until}");
@@ -373,7 +373,7 @@ fn a_replaced_ring_leaves_nothing() {
                 "replaced" => keeping.assert_lives(&new, step),
                 "dropped" => assert_eq!(keeping.left(&new), Found::new(), "new, until {until}"),
                 _ => {
-                    old.message_keys(said);
+                    old.derived_keys(said);
                     return keeping.assert_lives(&old, step);
                 }
             }
