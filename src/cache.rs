@@ -96,8 +96,8 @@ fn add(
             if entry.iter().any(is_covered) {
                 return true;
             }
-            // Behind a quote that is not closed nobody would see it.
-            if entry.iter().any(|value| ends_quoted(value.as_bytes())) {
+            // Behind a quote that is not closed nobody would see it. (`Vary` has none: RFC 9110 section 12.5.5.)
+            if name == CACHE_CONTROL && entry.iter().any(|value| ends_quoted(value.as_bytes())) {
                 entry.insert(HeaderValue::from_static(member));
                 return true;
             }

@@ -3,7 +3,7 @@
 
 use crate::{
     cookie::{Cookies, Finder, SetCookie, Template},
-    encode::{self, Calls, Notes},
+    encode::{self, Notes, Struct},
     error::{Incoming, NotEncodable, ParseIdError, RejectedKind, TooLarge, UpdateError},
     frame::{self, Frame, FrameError, Suite},
     key::{KeyId, Purpose},
@@ -246,42 +246,38 @@ impl Payload {
     }
 
     /// `hint`: how long the payload will be, so that its buffer, with room for the seal, grows once.
-    fn encode<V: Serialize>(value: &V, hint: usize) -> Result<Payload, NotEncodable> {
+    fn encode<V: Serialize>(value: &V, known: &[Struct], hint: usize) -> Result<Payload, NotEncodable> {
         let mut buffer = Vec::with_capacity(ROOM + hint + Suite::HmacSha256.behind());
         buffer.resize(ROOM, 0);
-        let (buffer, notes) = encode::encode(value, buffer)?;
+        let (buffer, notes) = encode::encode(value, known, buffer)?;
         Ok(Payload { buffer, at: ROOM, notes })
     }
 }
 
-/// Whether a value's `Serialize` makes these calls.
-pub(crate) fn calls<V: Serialize>(value: &V, calls: Calls) -> bool {
-    encode::calls_of(value) == Some(calls)
-}
-
 /// Whether a value of this type comes back as it was, if its `Serialize` takes it at all.
 pub(crate) fn comes_back<V: Serialize + DeserializeOwned>(value: &V) -> bool {
-    match Payload::encode(value, 0) {
+    match Payload::encode(value, &[], 0) {
         Ok(payload) => again::<V>(&payload),
         Err(error) => error != NotEncodable::RoundTrip,
     }
 }
 
 /// How to see whether an encoding in one form comes back as it was.
-#[derive(Clone, Copy)]
 pub(crate) struct Check {
     again: fn(&Payload) -> bool,
     plain: bool,
+    known: Vec<Struct>,
 }
 
 impl Check {
     /// `plain`: what reads the type takes all that stands in it (`Outline::plain`), and what writes it made the same
-    /// calls for each value that was tried. Where a value was written plainly as well, it is not read again to see.
-    pub(crate) fn of<V: Serialize + DeserializeOwned>(plain: bool) -> Check {
-        Check { again: again::<V>, plain }
+    /// calls for each value that was tried, in which it met the structs that are `known`. Where a value was written
+    /// plainly as well, it is not read again to see; but in debug builds, which are for finding out.
+    pub(crate) fn of<V: Serialize + DeserializeOwned>(plain: bool, known: Vec<Struct>) -> Check {
+        Check { again: again::<V>, plain: plain && !cfg!(debug_assertions), known }
     }
 
-    fn is_plain(self, encoded: &Payload) -> bool {
+    fn is_plain(&self, encoded: &Payload) -> bool {
         self.plain && encoded.notes.plain
     }
 }
@@ -294,7 +290,8 @@ fn again<V: Serialize + DeserializeOwned>(encoded: &Payload) -> bool {
         bytes.sort_unstable();
         bytes
     }
-    let again = decode::<V>(encoded.bytes()).and_then(|value| Payload::encode(&value, encoded.len()).ok());
+    let again =
+        decode::<V>(encoded.bytes()).and_then(|value| Payload::encode(&value, &[], encoded.len()).ok());
     again.is_some_and(|again| {
         let same = || again.bytes() == encoded.bytes() || sorted(again.bytes()) == sorted(encoded.bytes());
         again.notes.tuples == encoded.notes.tuples && same()
@@ -310,7 +307,7 @@ fn decode<V: DeserializeOwned>(payload: &[u8]) -> Option<V> {
 }
 
 pub(crate) type Migrate<T> = Box<dyn Fn(&[u8]) -> Option<T> + Send + Sync>;
-pub(crate) type Encode<T> = Box<dyn Fn(&T, usize) -> Result<Payload, NotEncodable> + Send + Sync>;
+pub(crate) type Encode<T> = Box<dyn Fn(&T, &[Struct], usize) -> Result<Payload, NotEncodable> + Send + Sync>;
 
 /// How another form is written.
 pub(crate) struct Writer<T> {
@@ -338,7 +335,7 @@ impl<T> Schemas<T> {
     pub(crate) fn converted<Old: Serialize + 'static>(
         convert: impl Fn(&T) -> Old + Send + Sync + 'static,
     ) -> Encode<T> {
-        Box::new(move |value, hint| Payload::encode(&convert(value), hint))
+        Box::new(move |value, known, hint| Payload::encode(&convert(value), known, hint))
     }
 
     /// The form of new sessions, and of those that came in a form not newer than it.
@@ -828,28 +825,28 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// Encodes a value in `T`'s own form and, where that is what is written, in the older one.
     /// `hint`: how long it will be, more or less.
     pub(crate) fn encode(&self, value: &T, old_form: bool, hint: usize) -> Result<Encoded, NotEncodable> {
-        let own = Payload::encode(value, hint)?;
+        let own = Payload::encode(value, &self.schemas.check.known, hint)?;
         let out = match &self.schemas.write_as {
-            Some(writer) if old_form => Some((writer.encode)(value, hint)?),
+            Some(writer) if old_form => Some((writer.encode)(value, &writer.check.known, hint)?),
             _ => None,
         };
         Ok(Encoded { own, out })
     }
 
-    /// Whether an encoded value comes back as it was. Runs the user's code, unless it [is plain](Self::is_plain).
+    /// Whether an encoded value comes back as it was. Runs the user's code.
     pub(crate) fn comes_back(&self, encoded: &Encoded) -> bool {
-        self.checks(encoded).all(|(check, payload)| check.is_plain(payload) || (check.again)(payload))
+        self.checks(encoded).all(|(check, payload)| (check.again)(payload))
     }
 
-    /// Whether nothing has to be run to see that.
+    /// Whether it does so in any case.
     pub(crate) fn is_plain(&self, encoded: &Encoded) -> bool {
         self.checks(encoded).all(|(check, payload)| check.is_plain(payload))
     }
 
-    fn checks<'e>(&self, encoded: &'e Encoded) -> impl Iterator<Item = (Check, &'e Payload)> {
+    fn checks<'e>(&'e self, encoded: &'e Encoded) -> impl Iterator<Item = (&'e Check, &'e Payload)> {
         let out = encoded.out.as_ref().zip(self.schemas.write_as.as_ref());
-        let out = out.map(|(payload, writer)| (writer.check, payload));
-        out.into_iter().chain([(self.schemas.check, &encoded.own)])
+        let out = out.map(|(payload, writer)| (&writer.check, payload));
+        out.into_iter().chain([(&self.schemas.check, &encoded.own)])
     }
 
     /// A copy of the value from its stored encoding.
@@ -901,7 +898,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         if len > self.max_payload {
             return Err(UpdateError::TooLarge(self.too_large(len)));
         }
-        if !self.comes_back(&encoded) {
+        if !self.is_plain(&encoded) && !self.comes_back(&encoded) {
             return Err(UpdateError::NotEncodable(NotEncodable::RoundTrip));
         }
         let payload = encoded.out.unwrap_or(encoded.own);

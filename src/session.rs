@@ -849,27 +849,37 @@ impl<T> Session<T> {
         };
         commit.effect = Effect::Read;
         let codec = &self.0.shared.codec;
-        let mut state = self.state();
-        state.committed = true;
-        let cleared = state.epoch > 0;
-        let may_reissue = !(cleared || shared || server_error);
-        // The buffers can be had if no other handle is left that might read.
-        let alone = Arc::strong_count(&self.0) == 1;
         // Later than that nothing is re-issued: most reads need not look at the clock again.
         let latest = noted.at.saturating_add(LATE);
         let is_due =
             |stored: &Stored| stored.origin.as_ref().is_some_and(|origin| self.is_due(origin, latest));
-        let goes_out = |stored: &&mut Stored| stored.is_changed() || may_reissue && is_due(stored);
-        let stored = state.stored.as_mut().filter(goes_out);
+        let mut now = None;
+        let mut state = self.state();
+        let (cleared, goes_out) = loop {
+            let cleared = state.epoch > 0;
+            let may_reissue = !(cleared || shared || server_error);
+            let due = |stored: &Stored| stored.is_changed() || may_reissue && is_due(stored);
+            let goes_out = state.stored.as_ref().is_some_and(due);
+            if now.is_some() || !cleared && !goes_out {
+                break (cleared, goes_out);
+            }
+            drop(state);
+            // The user's, so under no lock, and before anything is decided: it may panic.
+            now = Some(self.0.shared.hooks.now().max(noted.at));
+            state = self.state();
+        };
+        state.committed = true;
+        // The buffers can be had if no other handle is left that might read.
+        let alone = Arc::strong_count(&self.0) == 1;
+        let stored = state.stored.as_mut().filter(|_| goes_out);
         let outgoing = stored.and_then(|stored| Outgoing::of(stored, alone, codec.max_payload));
-        if outgoing.is_none() && !cleared {
+        let Some(now) = now.filter(|_| outgoing.is_some() || cleared) else {
             self.wake(state);
             return commit;
-        }
+        };
         let found = if alone { state.arrived.take() } else { state.arrived.clone() };
         self.wake(state);
 
-        let now = self.0.shared.hooks.now().max(noted.at);
         let (keys, evidence) = match found {
             Some(Arrived { keys, evidence, .. }) => (keys, evidence),
             // Cleared, and never used: nothing was opened, and the sign-out needs to know what came in.

@@ -155,6 +155,12 @@ const LENGTHS: [usize; 12] = [1, 0, 2, 3, 4, 6, 8, 9, 12, 16, 32, 64];
 /// Where the reader of a `SessionMap`'s values is.
 const MAP: &str = concat!(env!("CARGO_CRATE_NAME"), "::map::");
 
+const SETS: [&str; 3] = [
+    "alloc::collections::btree::set::",
+    "std::collections::hash::set::",
+    "alloc::collections::binary_heap::",
+];
+
 const ROOT: usize = 0;
 
 type Names = &'static [&'static str];
@@ -293,6 +299,8 @@ struct Trace {
     foreign: bool,
     /// What was asked for in the current run.
     calls: Calls,
+    /// Sequences whose elements are compared with one another.
+    sets: Vec<usize>,
 
     // Of the current run:
     asked: Vec<Asked>,
@@ -624,8 +632,11 @@ impl Trace {
         }
         let ours = ["serde_core::de::impls::", "serde::de::impls::", MAP];
         // `path::_::<impl serde_core::de::Deserialize for T>::deserialize::__Visitor`, with parameters or without.
+        let type_path = value.split('<').next().unwrap_or(value);
         let derived = |(module, rest): (&str, &str)| {
-            !module.contains('<') && rest.contains(">::deserialize::__Visitor")
+            let rest = rest.strip_prefix("_core").unwrap_or(rest).strip_prefix("::de::Deserialize");
+            let rest = rest.and_then(|rest| rest.split_once(" for ")?.1.strip_prefix(type_path));
+            !module.contains('<') && rest.is_some_and(|rest| rest.contains(">::deserialize::__Visitor"))
         };
         let known = ours.iter().any(|module| visitor.starts_with(module))
             || visitor.split_once("::_::<impl serde").is_some_and(derived);
@@ -634,7 +645,14 @@ impl Trace {
 
     /// Only of use when all is explored.
     fn is_plain(&self) -> bool {
+        let is_leaf = |id: &usize| matches!(self.node(*id).kind, Some(Kind::Leaf(..)));
+        // Of keys that are made of fields two may fall together once those are gone that are not stored.
+        let keyed =
+            |node: &Node| matches!(node.kind, Some(Kind::Map)) && !node.children.first().is_some_and(is_leaf);
+        let set = |set: &usize| !self.node(*set).children.first().is_some_and(is_leaf);
         !self.foreign
+            && !self.nodes.iter().any(keyed)
+            && !self.sets.iter().any(set)
             && !self.exhausted()
             && self.node(ROOT).status == Status::Done
             && !self.nodes.iter().any(|node| node.refused || node.stalled)
@@ -958,6 +976,10 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Traced<V::Value> {
+        let value = type_name::<V::Value>();
+        if SETS.iter().any(|set| value.starts_with(set)) {
+            self.trace.sets.push(self.slot.node);
+        }
         let pick = self.ask_nested::<V>(Kind::Seq)?;
         visitor.visit_seq(Elements::alike(self, pick)?)
     }

@@ -73,6 +73,10 @@ const MODES: [Mode; 2] = [Mode::Encrypted, Mode::Signed];
 /// The session's own strings, and the list of them.
 const STRINGS: u64 = 20 + 1;
 
+/// In debug builds what is written is read again, and written again to compare.
+const AGAIN: u64 = if cfg!(debug_assertions) { 1 } else { 0 };
+const STRINGS_AGAIN: u64 = AGAIN * STRINGS;
+
 #[test]
 fn an_untouched_session_allocates_its_handle_and_its_place_in_the_request() {
     for mode in MODES {
@@ -154,8 +158,9 @@ fn a_write_allocates_another_encoding_and_the_header_more() {
     }
     for mode in MODES {
         let layer = layer(mode);
-        assert_eq!(allocations(&layer, Some(&cookie(&layer, 0)), Some(write)), 2 + 1 + 2);
-        assert_eq!(allocations(&layer, Some(&cookie(&layer, 20)), Some(write)), 2 + 1 + 2 + STRINGS);
+        assert_eq!(allocations(&layer, Some(&cookie(&layer, 0)), Some(write)), 2 + 1 + 2 + AGAIN);
+        let with_strings = allocations(&layer, Some(&cookie(&layer, 20)), Some(write));
+        assert_eq!(with_strings, 2 + 1 + 2 + STRINGS + AGAIN + STRINGS_AGAIN);
     }
 }
 
@@ -165,6 +170,6 @@ fn a_first_write_allocates_two_encodings_and_the_header() {
         session.update(|shop| shop.user = Some(8)).unwrap();
     }
     for mode in MODES {
-        assert_eq!(allocations(&layer(mode), None, Some(write)), 2 + 2 + 1);
+        assert_eq!(allocations(&layer(mode), None, Some(write)), 2 + 2 + 1 + AGAIN);
     }
 }

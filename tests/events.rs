@@ -11,8 +11,12 @@ use std::{
     cell::RefCell,
     convert::Infallible,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, SystemTime},
 };
@@ -157,6 +161,41 @@ fn a_write_or_a_clear_whose_response_never_comes_is_an_event() {
             });
             assert_eq!(names(&seen), Vec::from_iter(expected), "{fails}");
         }
+    }
+}
+
+#[test]
+fn what_a_panicking_clock_loses_is_told() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let clock = {
+        let broken = Arc::clone(&broken);
+        move || {
+            assert!(!broken.load(SeqCst), "the clock is broken");
+            SystemTime::now()
+        }
+    };
+    let keys = KeyRing::new(Key::generate().expect("randomness"), []).expect("one key");
+    let layer = SessionLayer::<u32>::builder(keys).clock(clock).build().expect("good settings");
+    type Handler = fn(&Session<u32>);
+    let cases: [(Handler, _); 2] = [
+        (|session| session.set(8).expect("it fits"), (Level::DEBUG, "session_write_dropped")),
+        (|session| assert!(session.clear()), (Level::WARN, "session_clear_dropped")),
+    ];
+    for (handler, expected) in cases {
+        broken.store(false, SeqCst);
+        let seen = events(|| {
+            let mut service = layer.layer(service_fn(|request: Request<()>| {
+                handler(&Session::from_parts(&request.into_parts().0).expect("the layer is around"));
+                broken.store(true, SeqCst);
+                std::future::ready(Ok::<_, Infallible>(Response::new(())))
+            }));
+            let mut response = Box::pin(service.call(Request::new(())));
+            let poll = AssertUnwindSafe(|| {
+                response.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+            });
+            assert!(catch_unwind(poll).is_err());
+        });
+        assert_eq!(names(&seen), [expected]);
     }
 }
 

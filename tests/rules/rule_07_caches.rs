@@ -99,7 +99,7 @@ fn a_response_whose_request_never_asked_for_the_session_is_left_as_it_is() {
 }
 
 /// Where the handler did not ask for shared caching, before and after.
-const PRIVATE: [(Lines, Lines); 18] = [
+const PRIVATE: [(Lines, Lines); 19] = [
     (&[], &[VARY, (CC, "private")]),
     (&[(CC, "max-age=60")], &[VARY, (CC, "max-age=60, private")]),
     (&[(CC, "no-cache")], &[VARY, (CC, "no-cache, private")]),
@@ -128,6 +128,11 @@ const PRIVATE: [(Lines, Lines); 18] = [
     (&[("vary", "Accept-Encoding")], &[("vary", "Accept-Encoding, Cookie"), (CC, "private")]),
     (&[("vary", "Accept, cookie")], &[("vary", "Accept, cookie"), (CC, "private")]),
     (&[("vary", "*")], &[("vary", "*"), (CC, "private")]),
+    // There are no quotes in a list of names.
+    (
+        &[("vary", "Accept"), ("vary", "X-A\"")],
+        &[("vary", "Accept"), ("vary", "X-A\", Cookie"), (CC, "private")],
+    ),
 ];
 
 #[test]

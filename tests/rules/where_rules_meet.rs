@@ -389,7 +389,7 @@ mod left_out {
         ser::{SerializeMap as _, SerializeSeq as _, SerializeStruct as _, SerializeTuple as _},
     };
     use std::{
-        collections::{BTreeMap, HashMap},
+        collections::{BTreeMap, BTreeSet, HashMap, HashSet},
         fmt::Debug,
         net::IpAddr,
     };
@@ -629,6 +629,37 @@ mod left_out {
             }
         }
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        enum Other {
+            #[default]
+            Active,
+            #[serde(skip_deserializing)]
+            Legacy,
+            #[serde(other)]
+            Unknown,
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        struct LeavesOut {
+            page: u8,
+            per_page: u8,
+        }
+        impl Serialize for LeavesOut {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let standard = self.per_page == 50;
+                let mut fields = serializer.serialize_struct("LeavesOut", if standard { 1 } else { 2 })?;
+                fields.serialize_field("page", &self.page)?;
+                if !standard {
+                    fields.serialize_field("per_page", &self.per_page)?;
+                }
+                fields.end()
+            }
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        struct Line {
+            product: u8,
+            #[serde(skip)]
+            seq: u8,
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         struct Around<V> {
             before: Vec<Option<String>>,
             value: Option<Box<V>>,
@@ -645,6 +676,17 @@ mod left_out {
         refused(Narrow { number: 100 }, Narrow { number: 200 });
         refused(LeafByHand { number: 100 }, LeafByHand { number: 200 });
         refused(StructByHand { number: 100 }, StructByHand { number: 200 });
+        refused(Other::Active, Other::Legacy);
+        refused(LeavesOut { page: 1, per_page: 49 }, LeavesOut { page: 1, per_page: 50 });
+        // Two keys are one when they come back.
+        let lines = [0, 1].map(|seq| Line { product: 7, seq });
+        let keyed = |lines: &[Line]| lines.iter().cloned().map(|line| (line, 1)).collect::<BTreeMap<_, u8>>();
+        refused(BTreeMap::default(), keyed(&lines));
+        refused(BTreeMap::default(), BTreeMap::from(lines.clone().map(|line| ((7, line), 1))));
+        refused(BTreeSet::default(), BTreeSet::from(lines.clone()));
+        refused(BTreeSet::default(), BTreeSet::from(lines.clone().map(|line| (7, line))));
+        refused(HashSet::default(), HashSet::from(lines.clone()));
+        refused(HashMap::default(), HashMap::from(lines.map(|line| ((line, 7), 1))));
     }
 
     /// Announces all of its elements and writes those that are to be seen.
