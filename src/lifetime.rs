@@ -130,7 +130,8 @@ impl Rules {
 
 /// Milliseconds, at most as many as the wire format holds.
 pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(LATEST).min(LATEST)
+    // Not `as_millis`, which takes 128 bits.
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis().into()).min(LATEST)
 }
 
 /// Milliseconds since 1970; a clock before that reads as 1970.

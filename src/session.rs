@@ -650,7 +650,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 _ => None,
             };
             let old_form = stored.old_form;
-            let hint = stored.own.as_ref().map_or(0, Payload::len) + 64;
+            // What is filled for the first time grows by more.
+            let hint = (stored.own.as_ref().map_or(0, Payload::len) + 64).max(480);
             state.updating = Some(me);
             return Ok(Turn { session: self, epoch, old_form, value, copy, hint, ended: false });
         }
