@@ -151,6 +151,7 @@
 //! * [Security](docs::security): what is protected against whom, what came in and what became of it.
 //! * [Wire format](docs::wire_format): for those who implement or review it.
 //! * [Proof](docs::proof): how each promise was checked, with the commands and their figures.
+//! * [Performance](docs::performance): what it costs beside others, and where the time goes.
 //! * [Design](docs::design): why it is as it is.
 //! * [From Express](docs::from_express), and [from tower-sessions and cookie jars](docs::from_other_crates).
 //! * In the repository, `examples/current_user.rs` has sign-in, a `CurrentUser` extractor and its middleware,
@@ -258,6 +259,8 @@ pub mod docs {
     pub mod wire_format {}
     #[doc = include_str!("docs/proof.md")]
     pub mod proof {}
+    #[doc = include_str!("docs/performance.md")]
+    pub mod performance {}
     #[doc = include_str!("docs/where_it_stands.md")]
     pub mod where_it_stands {}
     #[doc = include_str!("docs/design.md")]
