@@ -424,6 +424,8 @@ pub(crate) struct Evidence {
     pub(crate) ours: usize,
     /// How many with an earlier identity's name that is not ours.
     pub(crate) former: usize,
+    /// A cookie's name begins with ours and goes on, as the marker's does.
+    may_have_marker: bool,
     /// The largest `created_at` of those that are authentic.
     created: Option<u64>,
     /// The latest sign-out marker.
@@ -514,11 +516,9 @@ impl<T> SessionCodec<T> {
         let keys = self.keys.keys();
         let mut evidence = Evidence::default();
         let (mut candidates, mut rejected, mut tried, mut unknown_keys) = (Candidates::default(), None, 0, 0);
-        // The marker's name begins with the session's.
-        let mut may_have_marker = false;
         for value in self.session.finder().hits(cookies) {
             let Some(value) = value else {
-                may_have_marker = true;
+                evidence.may_have_marker = true;
                 continue;
             };
             evidence.ours += 1;
@@ -540,8 +540,8 @@ impl<T> SessionCodec<T> {
         for name in &self.former_names {
             evidence.former += name.find(cookies).count();
         }
-        if evidence.created.is_some() && may_have_marker {
-            evidence.marker = self.marker_time(&keys, cookies);
+        if evidence.created.is_some() {
+            evidence.marker = self.marker_time(&keys, &evidence, cookies);
             if let Some(marker) = evidence.marker {
                 candidates.retain(|candidate| {
                     let holds = candidate.meta.times.created > marker;
@@ -597,7 +597,15 @@ impl<T> SessionCodec<T> {
     }
 
     /// The latest time in the sign-out markers that came in.
-    pub(crate) fn marker_time(&self, keys: &LayerKeys, cookies: &Cookies) -> Option<u64> {
+    pub(crate) fn marker_time(
+        &self,
+        keys: &LayerKeys,
+        evidence: &Evidence,
+        cookies: &Cookies,
+    ) -> Option<u64> {
+        if evidence.marker.is_some() || !evidence.may_have_marker {
+            return evidence.marker;
+        }
         let named = |value| self.locate(keys, value, Purpose::SignOut).ok();
         let located = self.marker.finder().find(cookies).filter_map(named).take(MOST_CANDIDATES);
         let time = |Authentic { buffer, at, .. }: Authentic<'_>| {
@@ -862,9 +870,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         let cookies = Cookies::of(headers);
         let mut arrival = self.arrive(&cookies, lifetime::from_system(now));
         let mut evidence = arrival.evidence;
-        if evidence.created.is_none() {
-            evidence.marker = self.marker_time(&arrival.keys, &cookies);
-        }
+        evidence.marker = self.marker_time(&arrival.keys, &evidence, &cookies);
         let loaded = self.load(&mut arrival);
         let session = loaded.origin.map(|Origin { meta, suite, key_id, .. }| {
             let meta = self.describe(&meta, suite, key_id);

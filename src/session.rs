@@ -900,7 +900,7 @@ impl<T> Session<T> {
             if !writes && !self.reissues(&outgoing, noted, now) {
                 return None;
             }
-            let cookie = self.seal(outgoing, &keys, noted, sent_marker, now)?;
+            let cookie = self.seal(outgoing, &keys, noted, &evidence, sent_marker, now)?;
             commit.effect = if writes { Effect::Write } else { Effect::Reissue };
             Some(cookie)
         });
@@ -960,6 +960,7 @@ impl<T> Session<T> {
         outgoing: Outgoing,
         keys: &LayerKeys,
         noted: &Noted,
+        evidence: &Evidence,
         sent_marker: Option<u64>,
         now: u64,
     ) -> Option<SetCookie> {
@@ -975,7 +976,7 @@ impl<T> Session<T> {
                 )
             }
             None => {
-                let came_in = codec.marker_time(keys, &noted.cookies);
+                let came_in = codec.marker_time(keys, evidence, &noted.cookies);
                 let created = SessionCodec::<T>::created_after(sent_marker.max(came_in), noted.at);
                 (new, Times { created, renewed: noted.at, issued: now })
             }

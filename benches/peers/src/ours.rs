@@ -23,10 +23,10 @@ pub fn cases() -> Vec<Measured> {
     let sealed = |shop: &Shop| writer.codec().seal(shop, None, None, now).expect("it fits").request_header();
     let mut cases: Vec<Measured> = Vec::new();
     let case = |cases: &mut Vec<Measured>,
-                    name: String,
-                    layer: &SessionLayer<Shop>,
-                    cookie: HeaderValue,
-                    expected: Incoming| {
+                name: String,
+                layer: &SessionLayer<Shop>,
+                cookie: HeaderValue,
+                expected: Incoming| {
         let (layer, headers) = (layer.clone(), HeaderMap::from_iter([(COOKIE, cookie)]));
         assert_eq!(layer.codec().open(&headers, now).incoming(), expected, "{name}");
         cases.push((name, Box::new(move || drop(black_box(layer.codec().open(&headers, now))))));
