@@ -3,7 +3,7 @@
 
 use crate::{
     cookie::{Cookies, Finder, SetCookie, Template},
-    encode::{self, Notes, Struct},
+    encode::{self, Layout, Notes},
     error::{Incoming, NotEncodable, ParseIdError, RejectedKind, TooLarge, UpdateError},
     frame::{self, Frame, FrameError, Suite},
     key::{KeyId, Purpose},
@@ -246,7 +246,7 @@ impl Payload {
     }
 
     /// `hint`: how long the payload will be, so that its buffer, with room for the seal, grows once.
-    fn encode<V: Serialize>(value: &V, known: &[Struct], hint: usize) -> Result<Payload, NotEncodable> {
+    fn encode<V: Serialize>(value: &V, known: &[Layout], hint: usize) -> Result<Payload, NotEncodable> {
         let mut buffer = Vec::with_capacity(ROOM + hint + Suite::HmacSha256.behind());
         buffer.resize(ROOM, 0);
         let (buffer, notes) = encode::encode(value, known, buffer)?;
@@ -266,14 +266,14 @@ pub(crate) fn comes_back<V: Serialize + DeserializeOwned>(value: &V) -> bool {
 pub(crate) struct Check {
     again: fn(&Payload) -> bool,
     plain: bool,
-    known: Vec<Struct>,
+    known: Vec<Layout>,
 }
 
 impl Check {
     /// `plain`: what reads the type takes all that stands in it (`Outline::plain`), and what writes it made the same
     /// calls for each value that was tried, in which it met the structs that are `known`. Where a value was written
     /// plainly as well, it is not read again to see; but in debug builds, which are for finding out.
-    pub(crate) fn of<V: Serialize + DeserializeOwned>(plain: bool, known: Vec<Struct>) -> Check {
+    pub(crate) fn of<V: Serialize + DeserializeOwned>(plain: bool, known: Vec<Layout>) -> Check {
         Check { again: again::<V>, plain: plain && !cfg!(debug_assertions), known }
     }
 
@@ -307,7 +307,7 @@ fn decode<V: DeserializeOwned>(payload: &[u8]) -> Option<V> {
 }
 
 pub(crate) type Migrate<T> = Box<dyn Fn(&[u8]) -> Option<T> + Send + Sync>;
-pub(crate) type Encode<T> = Box<dyn Fn(&T, &[Struct], usize) -> Result<Payload, NotEncodable> + Send + Sync>;
+pub(crate) type Encode<T> = Box<dyn Fn(&T, &[Layout], usize) -> Result<Payload, NotEncodable> + Send + Sync>;
 
 /// How another form is written.
 pub(crate) struct Writer<T> {

@@ -15,6 +15,7 @@
 use crate::error::NotEncodable;
 use serde::ser::{self, Serialize, Serializer};
 use std::{
+    any::type_name,
     cell::{Cell, RefCell},
     fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -28,14 +29,14 @@ pub(crate) const LEVELS: u8 = 128;
 #[inline]
 pub(crate) fn encode<V: Serialize>(
     value: &V,
-    known: &[Struct],
+    known: &[Layout],
     buffer: Vec<u8>,
 ) -> Result<(Vec<u8>, Notes), NotEncodable> {
     encode_seen(value, buffer, &Seen { known, ..Seen::default() })
 }
 
 /// Looks at how a value is written: notes the structs, and returns the calls, as [`Calls`] of a reader that met it.
-pub(crate) fn look<V: Serialize>(value: &V, structs: &mut Vec<Struct>) -> Option<Calls> {
+pub(crate) fn look<V: Serialize>(value: &V, structs: &mut Vec<Layout>) -> Option<Calls> {
     let seen = Seen { look: Some(RefCell::default()), ..Seen::default() };
     encode_seen(value, Vec::new(), &seen).ok()?;
     let (calls, found) = seen.look?.into_inner();
@@ -59,16 +60,23 @@ fn encode_seen<V: Serialize>(
     }
 }
 
-/// A struct's name, and as how many fields it was announced.
-pub(crate) type Struct = (&'static str, usize);
+/// Which fields of a struct are written: their number, and where each lies in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Of the type, as the compiler names it.
+    name: &'static str,
+    fields: usize,
+    places: u64,
+}
 
 /// What was noted while a value was written.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Notes {
     pub(crate) tuples: Tuples,
-    /// Every struct is a known one and has as many fields as it announced, and each of them lies in it, so none was made
-    /// for the occasion (as `serialize_with` makes them). There is no variant of an enum, of which one may be left out
-    /// where it is read, nor a tuple struct, of which a field may be left out where it is written.
+    /// All was written by the standard library's types, and by structs whose layout is known and of which each field lies
+    /// in it, so that none was made for the occasion (as `serialize_with` makes them). There is no variant of an enum, of
+    /// which one may be left out where it is read, nor a tuple struct, of which a field may be left out where it is
+    /// written. (What is behind a reference or a box counts as lying elsewhere: structs in a `Vec` are not plain.)
     pub(crate) plain: bool,
 }
 
@@ -122,9 +130,9 @@ struct Seen<'k> {
     level: Cell<u8>,
     tuples: Cell<Tuples>,
     odd: Cell<bool>,
-    known: &'k [Struct],
+    known: &'k [Layout],
     /// For [`look`] alone.
-    look: Option<RefCell<(Calls, Vec<Struct>)>>,
+    look: Option<RefCell<(Calls, Vec<Layout>)>>,
 }
 
 impl Seen<'_> {
@@ -145,13 +153,15 @@ impl Seen<'_> {
     }
 
     #[inline]
-    fn structure(&self, it: Struct) {
-        self.call(tag::STRUCT);
+    fn structure(&self, it: Layout) {
         if let Some(look) = &self.look {
             look.borrow_mut().1.push(it);
         }
-        // Where it lies first: comparing the texts is for those that are equal, and elsewhere.
-        let same = |known: &Struct| known.1 == it.1 && (std::ptr::eq(known.0, it.0) || known.0 == it.0);
+        // Where the name lies first: comparing texts is for those that are equal, and elsewhere.
+        let same = |known: &Layout| {
+            (known.places, known.fields) == (it.places, it.fields)
+                && (std::ptr::eq(known.name, it.name) || known.name == it.name)
+        };
         if !self.known.iter().any(same) {
             self.odd.set(true);
         }
@@ -169,17 +179,54 @@ impl Seen<'_> {
     }
 }
 
-/// Where a value lies.
+/// Whether a type is the standard library's, or `SessionMap`'s, of which is known what they write; by its name. Pointers
+/// count as what they lead to, boxes as none, since they pass on what may be anybody's.
+#[inline]
+fn is_known<V: ?Sized>() -> bool {
+    const MODULES: [&str; 14] = [
+        "alloc::vec::",
+        "alloc::string::",
+        "alloc::collections::",
+        "core::option::",
+        "core::num::",
+        "core::time::",
+        "core::marker::",
+        "core::ops::range::",
+        "std::collections::",
+        "std::path::",
+        "std::time::",
+        concat!(env!("CARGO_CRATE_NAME"), "::map::"),
+        "(",
+        "[",
+    ];
+    const PRIMITIVES: [&str; 18] = [
+        "bool", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize",
+        "f32", "f64", "char", "str", "()",
+    ];
+    let name = type_name::<V>();
+    // As lists hand over their elements.
+    let name = name.strip_prefix('&').unwrap_or(name);
+    MODULES.iter().any(|module| name.starts_with(module)) || PRIMITIVES.contains(&name)
+}
+
+/// Where a value lies, and what it is.
 #[derive(Clone, Copy, Default)]
 struct Place {
     start: usize,
     len: usize,
+    name: &'static str,
+    known: bool,
 }
 
 impl Place {
     #[inline]
     fn of<V: ?Sized>(value: &V) -> Place {
-        Place { start: std::ptr::from_ref(value).addr(), len: size_of_val(value) }
+        Place {
+            start: std::ptr::from_ref(value).addr(),
+            len: size_of_val(value),
+            name: type_name::<V>(),
+            known: is_known::<V>(),
+        }
     }
 
     #[inline]
@@ -198,6 +245,15 @@ struct Strict<'s, X> {
 }
 
 impl<'s, X> Strict<'s, X> {
+    /// Notes a call that the standard library's types make.
+    #[inline]
+    fn call(&self, tag: u8) {
+        self.seen.call(tag);
+        if !self.place.known {
+            self.seen.odd.set(true);
+        }
+    }
+
     #[inline]
     fn with<Y>(&self, inner: Y) -> Strict<'s, Y> {
         Strict { inner, seen: self.seen, place: self.place }
@@ -227,6 +283,8 @@ struct Compound<'s, X> {
     announced: Option<usize>,
     written: usize,
     place: Place,
+    /// Of a struct: see [`Layout`].
+    places: u64,
 }
 
 impl<'s, X> Compound<'s, X> {
@@ -237,7 +295,7 @@ impl<'s, X> Compound<'s, X> {
         announced: Option<usize>,
         place: Place,
     ) -> Result<Self, E> {
-        inner.map(|inner| Compound { inner, seen, announced, written: 0, place })
+        inner.map(|inner| Compound { inner, seen, announced, written: 0, place, places: 0 })
     }
 }
 
@@ -245,7 +303,7 @@ macro_rules! forward {
     ($($method:ident($($argument:ident: $type:ty),*) $tag:ident;)*) => {$(
         #[inline]
         fn $method(self, $($argument: $type),*) -> Result<S::Ok, S::Error> {
-            self.seen.call(tag::$tag);
+            self.call(tag::$tag);
             self.inner.$method($($argument),*)
         }
     )*};
@@ -303,13 +361,13 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
 
     #[inline]
     fn collect_str<V: fmt::Display + ?Sized>(self, value: &V) -> Result<S::Ok, S::Error> {
-        self.seen.call(tag::STR);
+        self.call(tag::STR);
         self.inner.collect_str(value)
     }
 
     #[inline]
     fn serialize_some<V: Serialize + ?Sized>(self, value: &V) -> Result<S::Ok, S::Error> {
-        self.seen.call(tag::OPTION);
+        self.call(tag::OPTION);
         let value = self.with(value);
         self.inner.serialize_some(&value)
     }
@@ -339,13 +397,13 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
 
     #[inline]
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        self.seen.call(tag::SEQ);
+        self.call(tag::SEQ);
         Compound::new(self.inner.serialize_seq(len), self.seen, len, self.place)
     }
 
     #[inline]
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        self.seen.call(tag::TUPLE);
+        self.call(tag::TUPLE);
         Compound::new(self.inner.serialize_tuple(len), self.seen, Some(len), self.place)
     }
 
@@ -355,7 +413,7 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         name: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        self.seen.call(tag::TUPLE);
+        self.call(tag::TUPLE);
         self.seen.tuple(name, None, len);
         Compound::new(self.inner.serialize_tuple_struct(name, len), self.seen, Some(len), self.place)
     }
@@ -376,13 +434,13 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
 
     #[inline]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        self.seen.call(tag::MAP);
+        self.call(tag::MAP);
         Compound::new(self.inner.serialize_map(len), self.seen, len, self.place)
     }
 
     #[inline]
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
-        self.seen.structure((name, len));
+        self.seen.call(tag::STRUCT);
         Compound::new(self.inner.serialize_struct(name, len), self.seen, Some(len), self.place)
     }
 
@@ -417,9 +475,13 @@ macro_rules! compound {
                 $(
                     // Of structs alone: what is in a list or a map lies elsewhere.
                     let _: &str = $key;
-                    if !self.place.holds(Place::of(value)) {
+                    let field = Place::of(value);
+                    if !self.place.holds(field) {
                         self.seen.odd.set(true);
                     }
+                    let offset = field.start.wrapping_sub(self.place.start) as u64;
+                    // FNV-1a, a word at a time.
+                    self.places = (self.places ^ offset << 32 ^ field.len as u64).wrapping_mul(0x0100_0000_01b3);
                 )?
                 self.inner.$method($($key,)? &Strict { inner: value, seen: self.seen, place: self.place })
             })+
@@ -438,6 +500,10 @@ macro_rules! compound {
                         return Err(self.seen.fail(NotEncodable::RoundTrip));
                     }
                     self.seen.odd.set(true);
+                }
+                if stringify!($trait) == "SerializeStruct" {
+                    let Compound { place: Place { name, .. }, written: fields, places, .. } = self;
+                    self.seen.structure(Layout { name, fields, places });
                 }
                 self.inner.end()
             }

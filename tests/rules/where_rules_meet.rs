@@ -659,6 +659,75 @@ mod left_out {
             #[serde(skip)]
             seq: u8,
         }
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        struct InThousands(u64, u64);
+        impl Serialize for InThousands {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                (self.0 / 1000, self.1 / 1000).serialize(serializer)
+            }
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(into = "(u64, u64)")]
+        struct IntoThousands(u64, u64);
+        impl From<IntoThousands> for (u64, u64) {
+            fn from(its: IntoThousands) -> (u64, u64) {
+                (its.0 / 1000, its.1 / 1000)
+            }
+        }
+        /// Has the name of another struct, which is written with one field.
+        mod elsewhere {
+            #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+            pub struct LeavesOut {
+                pub page: u8,
+            }
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        struct AnotherField {
+            id: u64,
+            #[serde(skip)]
+            handle: Option<String>,
+        }
+        impl Serialize for AnotherField {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut fields = serializer.serialize_struct("AnotherField", 1)?;
+                match &self.handle {
+                    Some(handle) => fields.serialize_field("id", handle)?,
+                    None => fields.serialize_field("id", &self.id)?,
+                }
+                fields.end()
+            }
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        struct Null {
+            text: String,
+            #[serde(skip)]
+            hidden: bool,
+        }
+        impl Serialize for Null {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if self.hidden {
+                    return serializer.serialize_unit();
+                }
+                let mut fields = serializer.serialize_struct("Null", 1)?;
+                fields.serialize_field("text", &self.text)?;
+                fields.end()
+            }
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        enum AsText {
+            #[default]
+            Free,
+            Seats(u32),
+        }
+        impl Serialize for AsText {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    AsText::Free => serializer.serialize_unit_variant("AsText", 0, "Free"),
+                    AsText::Seats(seats) if *seats >= 1000 => serializer.serialize_str("unlimited"),
+                    AsText::Seats(seats) => serializer.serialize_newtype_variant("AsText", 1, "Seats", seats),
+                }
+            }
+        }
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         struct Around<V> {
             before: Vec<Option<String>>,
@@ -678,6 +747,15 @@ mod left_out {
         refused(StructByHand { number: 100 }, StructByHand { number: 200 });
         refused(Other::Active, Other::Legacy);
         refused(LeavesOut { page: 1, per_page: 49 }, LeavesOut { page: 1, per_page: 50 });
+        let with_namesake =
+            |per_page| (elsewhere::LeavesOut::default(), LeavesOut { page: 1, per_page }, 9_u8);
+        refused(with_namesake(49), with_namesake(50));
+        refused(InThousands(0, 0), InThousands(5_000_000, 6_000_000));
+        refused(IntoThousands(0, 0), IntoThousands(5_000_000, 6_000_000));
+        let another = |handle| AnotherField { id: 0, handle };
+        refused(another(None), another(Some("Ada".to_owned())));
+        refused(Null::default(), Null { text: "shoes".to_owned(), hidden: true });
+        refused(AsText::Seats(999), AsText::Seats(1000));
         // Two keys are one when they come back.
         let lines = [0, 1].map(|seq| Line { product: 7, seq });
         let keyed = |lines: &[Line]| lines.iter().cloned().map(|line| (line, 1)).collect::<BTreeMap<_, u8>>();
