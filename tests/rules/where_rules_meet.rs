@@ -698,6 +698,19 @@ mod left_out {
             }
         }
         #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        struct AnotherWidth {
+            id: u64,
+            #[serde(skip)]
+            small: u8,
+        }
+        impl Serialize for AnotherWidth {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut fields = serializer.serialize_struct("AnotherWidth", 1)?;
+                fields.serialize_field("id", &self.small)?;
+                fields.end()
+            }
+        }
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
         struct Null {
             text: String,
             #[serde(skip)]
@@ -754,6 +767,7 @@ mod left_out {
         refused(IntoThousands(0, 0), IntoThousands(5_000_000, 6_000_000));
         let another = |handle| AnotherField { id: 0, handle };
         refused(another(None), another(Some("Ada".to_owned())));
+        refused(AnotherWidth::default(), AnotherWidth { id: 0, small: 200 });
         refused(Null::default(), Null { text: "shoes".to_owned(), hidden: true });
         refused(AsText::Seats(999), AsText::Seats(1000));
         // Two keys are one when they come back.
