@@ -119,6 +119,38 @@ fn a_session_that_does_not_decode_does_not_count_however_new_its_cookie_is() {
     assert_eq!(who(&layer, &format!("{good}; {other}")), Some(1));
 }
 
+/// Where the best do not decode the next best is taken, in whatever order they came; of equals the later.
+#[test]
+fn behind_those_that_do_not_decode_the_next_newest_wins() {
+    let (clock, keys) = (Clock::new(), ring());
+    let layer = builder_over::<Shop>(keys.clone(), &clock).build().unwrap();
+    let other = builder_over::<u64>(keys, &clock).build().unwrap();
+    let ago = |seconds: u32| clock.now() - SECOND * seconds;
+    let bad = [1, 2].map(|age| sealed(&other, &7, ago(age)));
+    let [new, same, old] = [(3, 1), (3, 2), (4, 3)].map(|(age, id)| sealed(&layer, &user(id), ago(age)));
+    let mut cookies = [&bad[0], &bad[1], &new, &same, &old];
+    // All orders, by Heap's algorithm.
+    let mut counters = [0; 5];
+    let mut at = 0;
+    let check = |cookies: &[&String; 5]| {
+        let header = cookies.map(String::as_str).join("; ");
+        let later = cookies.iter().rfind(|cookie| [&new, &same].contains(cookie)).unwrap();
+        assert_eq!(who(&layer, &header), Some(if *later == &new { 1 } else { 2 }), "{header}");
+    };
+    check(&cookies);
+    while at < 5 {
+        if counters[at] < at {
+            cookies.swap(if at % 2 == 0 { 0 } else { counters[at] }, at);
+            check(&cookies);
+            counters[at] += 1;
+            at = 0;
+        } else {
+            counters[at] = 0;
+            at += 1;
+        }
+    }
+}
+
 #[test]
 fn accept_if_judges_the_winner_alone_and_refused_means_fresh() {
     let clock = Clock::new();
