@@ -74,9 +74,9 @@ pub(crate) struct Layout {
 pub(crate) struct Notes {
     pub(crate) tuples: Tuples,
     /// All was written by the standard library's types, and by structs whose layout is known and of which each field lies
-    /// in it, so that none was made for the occasion (as `serialize_with` makes them). There is no variant of an enum, of
-    /// which one may be left out where it is read, nor a tuple struct, of which a field may be left out where it is
-    /// written. (What is behind a reference or a box counts as lying elsewhere: structs in a `Vec` are not plain.)
+    /// in it, so that none was made for the occasion (as `serialize_with` makes them). So there is no enum of the user's,
+    /// of which a variant may be left out where it is read, nor a tuple struct, of which a field may be left out where it
+    /// is written. (What is behind a reference or a box counts as lying elsewhere: structs in a `Vec` are not plain.)
     pub(crate) plain: bool,
 }
 
@@ -85,8 +85,7 @@ pub(crate) struct Notes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tuples(u64);
 
-/// Which kinds of values were written, or read, in this order: a hash. Kinds are named by the tags of the
-/// wire format's page.
+/// Which kinds of values were written, or read, in this order: a hash of their tags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Calls(u64);
 
@@ -97,6 +96,7 @@ impl Calls {
     }
 }
 
+/// The kinds of values, as the wire format's page numbers them.
 pub(crate) mod tag {
     pub(crate) const UNIT: u8 = 0x01;
     pub(crate) const BOOL: u8 = 0x02;
@@ -141,7 +141,6 @@ impl Seen<'_> {
         (name, variant, len).hash(&mut hasher);
         let Tuples(sum) = self.tuples.get();
         self.tuples.set(Tuples(sum.wrapping_add(hasher.finish())));
-        self.odd.set(true);
     }
 
     #[inline]
@@ -165,12 +164,6 @@ impl Seen<'_> {
         if !self.known.iter().any(same) {
             self.odd.set(true);
         }
-    }
-
-    #[inline]
-    fn variant(&self) {
-        self.call(tag::ENUM);
-        self.odd.set(true);
     }
 
     fn fail<E: ser::Error>(&self, fault: NotEncodable) -> E {
@@ -355,7 +348,7 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         index: u32,
         variant: &'static str,
     ) -> Result<S::Ok, S::Error> {
-        self.seen.variant();
+        self.call(tag::ENUM);
         self.inner.serialize_unit_variant(name, index, variant)
     }
 
@@ -390,7 +383,7 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         variant: &'static str,
         value: &V,
     ) -> Result<S::Ok, S::Error> {
-        self.seen.variant();
+        self.call(tag::ENUM);
         let value = self.with(value);
         self.inner.serialize_newtype_variant(name, index, variant, &value)
     }
@@ -426,7 +419,7 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        self.seen.variant();
+        self.call(tag::ENUM);
         self.seen.tuple(name, Some(index), len);
         let inner = self.inner.serialize_tuple_variant(name, index, variant, len);
         Compound::new(inner, self.seen, Some(len), self.place)
@@ -452,7 +445,7 @@ impl<'s, S: Serializer> Serializer for Strict<'s, S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        self.seen.variant();
+        self.call(tag::ENUM);
         let inner = self.inner.serialize_struct_variant(name, index, variant, len);
         Compound::new(inner, self.seen, None, self.place)
     }

@@ -26,7 +26,7 @@
 //! How the tree is encoded and hashed stands on the page of the wire format (`docs/wire_format.md`), of
 //! which everything above is a part, too.
 
-use crate::encode::Calls;
+use crate::encode::{Calls, tag};
 use serde::{
     Deserializer,
     de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor, value::U32Deserializer},
@@ -191,12 +191,12 @@ impl Kind {
         match self {
             Kind::Leaf(tag, _) => tag,
             Kind::BackRef { .. } => 0x1f,
-            Kind::Option => 0x20,
-            Kind::Seq => 0x21,
-            Kind::Map => 0x22,
-            Kind::Tuple(_) => 0x23,
-            Kind::Struct(_) => 0x24,
-            Kind::Enum(_) => 0x25,
+            Kind::Option => tag::OPTION,
+            Kind::Seq => tag::SEQ,
+            Kind::Map => tag::MAP,
+            Kind::Tuple(_) => tag::TUPLE,
+            Kind::Struct(_) => tag::STRUCT,
+            Kind::Enum(_) => tag::ENUM,
             Kind::UnitVariant => 0x28,
             Kind::NewtypeVariant => 0x29,
             Kind::TupleVariant(_) => 0x2a,
@@ -899,7 +899,7 @@ impl<'de> de::VariantAccess<'de> for Tracer<'_> {
 /// Methods that ask for a leaf, tag `$tag`, and hand the value `$value` of the candidate chosen
 /// among `$of` to the visitor.
 macro_rules! leaves {
-    ($($method:ident, $tag:literal, $of:expr, $visit:ident, $value:expr;)*) => {$(
+    ($($method:ident, $tag:expr, $of:expr, $visit:ident, $value:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Traced<V::Value> {
             self.trace.meet::<V>();
             let candidate = *$of.get(self.ask(Kind::Leaf($tag, $of.len()))?).ok_or(Refusal)?;
@@ -925,29 +925,29 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     leaves! {
-        deserialize_bool, 0x02, [false, true], visit_bool, Ok;
-        deserialize_i8, 0x03, INTEGERS, visit_i8, integer;
-        deserialize_i16, 0x04, INTEGERS, visit_i16, integer;
-        deserialize_i32, 0x05, INTEGERS, visit_i32, integer;
-        deserialize_i64, 0x06, INTEGERS, visit_i64, integer;
-        deserialize_i128, 0x07, INTEGERS, visit_i128, integer;
-        deserialize_u8, 0x08, INTEGERS, visit_u8, integer;
-        deserialize_u16, 0x09, INTEGERS, visit_u16, integer;
-        deserialize_u32, 0x0a, INTEGERS, visit_u32, integer;
-        deserialize_u64, 0x0b, INTEGERS, visit_u64, integer;
-        deserialize_u128, 0x0c, INTEGERS, visit_u128, integer;
-        deserialize_f32, 0x0d, FLOATS, visit_f32, Ok;
-        deserialize_f64, 0x0e, FLOATS, visit_f64, |number| Ok(f64::from(number));
-        deserialize_char, 0x0f, CHARS, visit_char, Ok;
-        deserialize_str, 0x10, STRINGS, visit_borrowed_str, Ok;
-        deserialize_string, 0x10, STRINGS, visit_str, Ok;
-        deserialize_bytes, 0x11, BYTE_LENGTHS, visit_borrowed_bytes, bytes;
-        deserialize_byte_buf, 0x11, BYTE_LENGTHS, visit_bytes, bytes;
+        deserialize_bool, tag::BOOL, [false, true], visit_bool, Ok;
+        deserialize_i8, tag::I8, INTEGERS, visit_i8, integer;
+        deserialize_i16, tag::I16, INTEGERS, visit_i16, integer;
+        deserialize_i32, tag::I32, INTEGERS, visit_i32, integer;
+        deserialize_i64, tag::I64, INTEGERS, visit_i64, integer;
+        deserialize_i128, tag::I128, INTEGERS, visit_i128, integer;
+        deserialize_u8, tag::U8, INTEGERS, visit_u8, integer;
+        deserialize_u16, tag::U16, INTEGERS, visit_u16, integer;
+        deserialize_u32, tag::U32, INTEGERS, visit_u32, integer;
+        deserialize_u64, tag::U64, INTEGERS, visit_u64, integer;
+        deserialize_u128, tag::U128, INTEGERS, visit_u128, integer;
+        deserialize_f32, tag::F32, FLOATS, visit_f32, Ok;
+        deserialize_f64, tag::F64, FLOATS, visit_f64, |number| Ok(f64::from(number));
+        deserialize_char, tag::CHAR, CHARS, visit_char, Ok;
+        deserialize_str, tag::STR, STRINGS, visit_borrowed_str, Ok;
+        deserialize_string, tag::STR, STRINGS, visit_str, Ok;
+        deserialize_bytes, tag::BYTES, BYTE_LENGTHS, visit_borrowed_bytes, bytes;
+        deserialize_byte_buf, tag::BYTES, BYTE_LENGTHS, visit_bytes, bytes;
     }
 
     fn deserialize_unit<V: Visitor<'de>>(mut self, visitor: V) -> Traced<V::Value> {
         self.trace.meet::<V>();
-        self.ask(Kind::Leaf(0x01, 1))?;
+        self.ask(Kind::Leaf(tag::UNIT, 1))?;
         visitor.visit_unit()
     }
 
