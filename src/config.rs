@@ -958,6 +958,31 @@ impl Node {
 }
 
 impl SessionConfig {
+    /// The ring of the configuration's `keys`, read from their files at this call: for
+    /// [`KeyRingHandle::replace`], when they have changed under a running server.
+    ///
+    /// All of the configuration is looked at as by [`build`](SessionBuilder::build), but for how settings go
+    /// together: with any fault, or without keys, there is no ring, and the running server keeps the one it has.
+    ///
+    /// ```
+    /// # use cookie_session::{ConfigError, KeyRingHandle, SessionConfig};
+    /// fn reload(keys: &KeyRingHandle, changed: &SessionConfig) -> Result<(), ConfigError> {
+    ///     keys.replace(changed.key_ring()?);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn key_ring(&self) -> Result<KeyRing, ConfigError> {
+        let mut faults = Vec::new();
+        let (_, keys) = self.clone().read(&mut faults);
+        if keys.is_none() {
+            faults.push(ConfigError::NoPrimaryKey);
+        }
+        match keys.flatten() {
+            Some(ring) if faults.is_empty() => Ok(ring),
+            _ => Err(one_or_several(faults)),
+        }
+    }
+
     /// The settings, and the keys: none, or those that stand there, if they are good.
     fn read(self, faults: &mut Vec<ConfigError>) -> (Settings, Option<Option<KeyRing>>) {
         let mut fields = Fields::of(self.0, "", faults);

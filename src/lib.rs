@@ -65,6 +65,9 @@
 //!    [`Counters::opened_by_fallback`] of all instances shows how many still do.
 //! 4. Drop the old key.
 //!
+//! Each step is a restart, or takes effect in the running server: [`KeyRingHandle::replace`], with
+//! [`SessionConfig::key_ring`] where the keys stand in a configuration that has changed.
+//!
 //! Back is the same in reverse: from step 2 to step 1 at any time; before the new key is taken out again, wait
 //! for the longest lifetime. A key dropped too soon signs nobody out for good: put it back, and the cookies that
 //! nobody has overwritten meanwhile open again.

@@ -740,6 +740,46 @@ mod keys {
     }
 
     #[test]
+    fn the_ring_of_a_changed_configuration_replaces_that_of_a_running_layer() {
+        let folder = Folder::new("changed");
+        let primary = folder.file("primary", ONE);
+        let config = |text: &str| -> SessionConfig { toml::from_str(text).unwrap() };
+        let first = config(&format!("[keys]\nprimary_file = '{primary}'"));
+        let layer = SessionLayer::<String>::from_config(first.clone()).build().unwrap();
+        let keys = layer.keys();
+        let sealed_with = || {
+            let cookie = layer.codec().seal(&"x".to_owned(), None, None, UNIX_EPOCH + 30_000 * DAY).unwrap();
+            let frame = URL_SAFE_NO_PAD.decode(cookie.value()).unwrap();
+            frame[1..5].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        assert_eq!(sealed_with(), key(ONE).id().to_string());
+
+        // The same configuration, whose file has another key by now.
+        folder.file("primary", TWO);
+        keys.replace(first.key_ring().unwrap());
+        assert_eq!(sealed_with(), key(TWO).id().to_string());
+
+        let third =
+            config(&format!("idle_timeout = '1h'\n[keys]\nprimary = '{THREE}'\nfallbacks = ['{TWO}']"));
+        keys.replace(third.key_ring().unwrap());
+        assert_eq!(sealed_with(), key(THREE).id().to_string());
+        assert_eq!(keys.counters().opened_by_fallback[0].0, key(TWO).id());
+
+        // What stands elsewhere counts: a configuration is good or it is not.
+        folder.file("primary", "short");
+        for (text, expected) in [
+            (format!("[keys]\nprimary_file = '{primary}'"), "Key"),
+            (format!("idle = '1h'\n[keys]\nprimary = '{ONE}'"), "UnknownField"),
+            (format!("idle_timeout = 'long'\n[keys]\nprimary = '{ONE}'"), "WrongValue"),
+            ("idle_timeout = '1h'".to_owned(), "NoPrimaryKey"),
+            ("[keys]\nfallbacks = []".to_owned(), "NoPrimaryKey"),
+            ("idle = '1h'".to_owned(), "Several"),
+        ] {
+            assert_eq!(variant(&config(&text).key_ring().unwrap_err()), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn a_fault_in_a_key_names_its_place_and_number() {
         let folder = Folder::new("places");
         let bad = folder.file("bad", "hunter2!");
