@@ -1,0 +1,98 @@
+//! Host names and the way to https: plain HTTP is answered with a redirect, and only to names that are configured, so that
+//! a forged `Host` leads nowhere.
+
+use crate::{client::Client, config::Settings};
+use axum::{
+    Extension,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, Uri, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use std::sync::Arc;
+
+/// The names that users open the app by, in their order.
+pub struct Hosts {
+    names: Vec<Host>,
+    port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host(String);
+
+impl Host {
+    /// No domain name that HSTS could be for: RFC 6797, 8.1.1 and 11.
+    pub fn is_local(&self) -> bool {
+        let name = self.0.as_str();
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || name.starts_with('[')
+            || name.parse::<std::net::Ipv4Addr>().is_ok()
+    }
+}
+
+impl Hosts {
+    /// `port`: of the https listener, where no other is configured for users to open.
+    pub fn new(settings: &Settings, port: u16) -> Hosts {
+        let names = settings.hosts.iter().map(|name| Host(name.to_ascii_lowercase())).collect();
+        Hosts { names, port: settings.public_port.unwrap_or(port) }
+    }
+
+    /// The configured name that a request came to. HTTP/2 says it in the request's target.
+    pub fn of<B>(&self, request: &axum::http::Request<B>) -> Option<&Host> {
+        let header = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+        let authority = request.uri().authority().map(|authority| authority.as_str()).or(header)?;
+        let name = without_port(authority)?;
+        self.names.iter().find(|host| host.0.eq_ignore_ascii_case(name))
+    }
+
+    /// The app's own address, by the first of its names.
+    pub fn url(&self) -> String {
+        self.names.first().map(|host| self.origin(host)).unwrap_or_default()
+    }
+
+    fn origin(&self, host: &Host) -> String {
+        match self.port {
+            443 => format!("https://{}", host.0),
+            port => format!("https://{}:{port}", host.0),
+        }
+    }
+
+    fn redirect(&self, host: &Host, uri: &Uri) -> Response {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        match HeaderValue::try_from(format!("{}{path}", self.origin(host))) {
+            // 308: a form that is posted over plain HTTP has been read by others already, but at least arrives.
+            Ok(location) => (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response(),
+            Err(_) => StatusCode::BAD_REQUEST.into_response(),
+        }
+    }
+}
+
+fn without_port(authority: &str) -> Option<&str> {
+    // `user@host` is no host.
+    if authority.contains('@') {
+        return None;
+    }
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(name),
+        // The colons of an IPv6 address.
+        Some(_) if !authority.ends_with(']') => None,
+        _ => Some(authority),
+    }
+}
+
+/// Lets through what came over TLS to one of our names.
+pub async fn check(
+    State(hosts): State<Arc<Hosts>>,
+    Extension(client): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match hosts.of(&request) {
+        // Load balancers ask by address, and not over TLS.
+        _ if request.uri().path() == crate::pages::HEALTH => next.run(request).await,
+        None => StatusCode::MISDIRECTED_REQUEST.into_response(),
+        Some(host) if !client.https => hosts.redirect(host, request.uri()),
+        Some(_) => next.run(request).await,
+    }
+}

@@ -1,0 +1,71 @@
+//! `secure-app [CONFIGURATION]` runs the app; `secure-app hash-password` makes what `[[users]]` takes.
+
+use axum::Router;
+use secure_app::{Running, config::Settings, log, passwords, server::GRACE};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::SystemTime};
+
+const USAGE: &str = "\
+usage: secure-app [FILE]          run; FILE: the configuration, as in secure-app.example.toml
+       secure-app hash-password   read a password from standard input, print its password_hash";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let result = match arguments.as_slice() {
+        [] => run(None),
+        [one] if one == "hash-password" => hash_password(),
+        [one] if one == "--help" || one == "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        [one] if !one.to_string_lossy().starts_with('-') => run(Some(PathBuf::from(one))),
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(file: Option<PathBuf>) -> Result<(), String> {
+    // Read twice, so that a fault in it is said before anything else is.
+    log::start(Settings::load(file.as_deref())?.log);
+    let running = Running::start(file, Arc::new(SystemTime::now), Router::new())?;
+    println!("{}/", running.url);
+    asked_to_stop().await?;
+    tracing::info!("stopping");
+    running.stop(GRACE).await;
+    Ok(())
+}
+
+/// By Ctrl-C, or as service managers do.
+async fn asked_to_stop() -> Result<(), String> {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        tokio::select! {
+            result = interrupted => result.map_err(|error| error.to_string()),
+            _ = terminated.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    interrupted.await.map_err(|error| error.to_string())
+}
+
+fn hash_password() -> Result<(), String> {
+    eprint!("password: ");
+    let _ = std::io::stderr().flush();
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(|error| error.to_string())?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.chars().count() < 8 {
+        return Err("a password has at least 8 characters".to_owned());
+    }
+    println!("{}", passwords::hash(password)?);
+    Ok(())
+}

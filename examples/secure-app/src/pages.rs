@@ -1,0 +1,375 @@
+//! The shop: its pages, forms and JSON. What stands here is an application's own; the other files are the checklist's.
+
+use crate::{
+    App,
+    client::Client,
+    limits::Refused,
+    passwords::Busy,
+    picture::Picture,
+    session::{self, Line, Visit},
+};
+use askama::Template;
+use axum::{
+    Extension, Form, Json, Router,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use cookie_session::{MAX_SET_COOKIE, Session, TooLarge, UpdateError};
+use std::sync::Arc;
+
+/// Answers load balancers, by any name and without TLS.
+pub const HEALTH: &str = "/health";
+
+pub struct Tea {
+    pub name: &'static str,
+    pub from: &'static str,
+    pub price: u32,
+}
+
+pub const TEAS: [Tea; 4] = [
+    Tea { name: "Darjeeling, first flush", from: "India", price: 1450 },
+    Tea { name: "Gyokuro", from: "Japan", price: 2600 },
+    Tea { name: "Tieguanyin", from: "China", price: 1800 },
+    Tea { name: "Rooibos", from: "South Africa", price: 700 },
+];
+
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(home))
+        .route("/cart", post(add))
+        .route("/cart/fill", post(fill))
+        .route("/cart/empty", post(empty))
+        .route("/login", get(login_form).post(login))
+        .route("/logout", post(logout))
+        .route("/logout/everywhere", post(logout_everywhere))
+        .route("/api/session", get(api_session))
+        .route("/api/cart", post(api_add))
+        .route("/favicon.svg", get(favicon))
+        .route(HEALTH, get(|| async { "ok\n" }))
+}
+
+/// Marks a response whose error page is its own.
+#[derive(Clone, Copy)]
+pub struct Page;
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct Home<'p> {
+    user: Option<String>,
+    notice: Option<&'p str>,
+    picture: Picture,
+    teas: &'static [Tea],
+    cart: Vec<Shown>,
+    total: String,
+}
+
+/// A line of the cart as it is shown.
+struct Shown {
+    quantity: u16,
+    tea: &'static str,
+    card: String,
+    price: String,
+}
+
+fn money(cents: u64) -> String {
+    format!("{}.{:02}", cents / 100, cents % 100)
+}
+
+fn show_home(
+    app: &App,
+    session: &Session<Visit>,
+    headers: &HeaderMap,
+    status: StatusCode,
+    notice: Option<&str>,
+) -> Response {
+    let visit = session.get();
+    let price =
+        |line: &Line| u64::from(TEAS[usize::from(line.tea) % TEAS.len()].price) * u64::from(line.quantity);
+    let cart = visit.cart.iter().map(|line| Shown {
+        quantity: line.quantity,
+        tea: TEAS[usize::from(line.tea) % TEAS.len()].name,
+        card: line.card.clone(),
+        price: money(price(line)),
+    });
+    let page = Home {
+        user: visit.user.as_ref().map(|user| user.name.clone()),
+        notice,
+        picture: Picture::of(&app.sessions, session, headers, (app.clock)()),
+        teas: &TEAS,
+        cart: cart.collect(),
+        total: money(visit.cart.iter().map(price).sum()),
+    };
+    show(status, &page)
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Login<'p> {
+    user: Option<String>,
+    name: &'p str,
+    notice: Option<String>,
+    demo: bool,
+}
+
+fn show(status: StatusCode, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(body) => (
+            status,
+            Extension(Page),
+            [(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))],
+            body,
+        )
+            .into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn home(State(app): State<Arc<App>>, session: Session<Visit>, headers: HeaderMap) -> Response {
+    show_home(&app, &session, &headers, StatusCode::OK, None)
+}
+
+async fn favicon() -> impl IntoResponse {
+    let headers = [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=86400")];
+    (headers, include_str!("../assets/favicon.svg"))
+}
+
+// ------------------------------------------------------------------------------------------------ The cart
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Add {
+    tea: u8,
+    #[serde(default = "one")]
+    quantity: u16,
+    #[serde(default)]
+    card: String,
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// Adds a line, or adds to the one that is alike. What does not fit changes nothing.
+fn add_line(session: &Session<Visit>, add: Add) -> Result<(), UpdateError> {
+    let line = Line { tea: add.tea, quantity: add.quantity, card: add.card };
+    session.update(|visit| {
+        match visit.cart.iter_mut().find(|other| other.tea == line.tea && other.card == line.card) {
+            Some(other) => other.quantity = other.quantity.saturating_add(line.quantity),
+            None => visit.cart.push(line),
+        }
+    })
+}
+
+fn is_good(add: &Add) -> bool {
+    usize::from(add.tea) < TEAS.len() && (1..=99).contains(&add.quantity)
+}
+
+fn full(too_large: &TooLarge) -> String {
+    format!(
+        "Your cart is full: it lives in one cookie, which may have {} bytes and would have had {}. \
+         Nothing was added, and nothing was lost.",
+        too_large.max_set_cookie(),
+        too_large.needed()
+    )
+}
+
+async fn add(
+    State(app): State<Arc<App>>,
+    session: Session<Visit>,
+    headers: HeaderMap,
+    Form(add): Form<Add>,
+) -> Result<Response, UpdateError> {
+    if !is_good(&add) {
+        return Ok(StatusCode::UNPROCESSABLE_ENTITY.into_response());
+    }
+    match add_line(&session, add) {
+        Ok(()) => Ok(Redirect::to("/").into_response()),
+        Err(UpdateError::TooLarge(error)) => {
+            let notice = full(&error);
+            Ok(show_home(&app, &session, &headers, StatusCode::UNPROCESSABLE_ENTITY, Some(&notice)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Fills the cart to its last byte, to see what happens then.
+async fn fill(
+    State(app): State<Arc<App>>,
+    session: Session<Visit>,
+    headers: HeaderMap,
+) -> Result<Response, UpdateError> {
+    let first = session.read(|visit| visit.cart.len());
+    for number in first..first + MAX_SET_COOKIE {
+        let room = session.remaining();
+        let mut card = format!("Gift {number}: with the best wishes of the house, and a cup of tea.");
+        if room < 2 * card.len() {
+            // The last one takes what is left: a line has four bytes beside its card.
+            card = format!("{number}{}", "!".repeat(room.saturating_sub(8)));
+        }
+        match add_line(&session, Add { tea: (number % 4) as u8, quantity: 1, card }) {
+            Ok(()) => {}
+            Err(UpdateError::TooLarge(error)) => {
+                let notice = full(&error);
+                return Ok(show_home(&app, &session, &headers, StatusCode::OK, Some(&notice)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Redirect::to("/").into_response())
+}
+
+async fn empty(session: Session<Visit>) -> Result<Redirect, UpdateError> {
+    session.update(|visit| visit.cart.clear())?;
+    Ok(Redirect::to("/"))
+}
+
+// ------------------------------------------------------------------------------------------------ Signing in and out
+
+#[derive(serde::Deserialize)]
+struct Credentials {
+    username: String,
+    password: String,
+}
+
+async fn login_form(State(app): State<Arc<App>>, session: Session<Visit>) -> Response {
+    show_login(&app, &session, StatusCode::OK, "", None)
+}
+
+fn show_login(
+    app: &App,
+    session: &Session<Visit>,
+    status: StatusCode,
+    name: &str,
+    notice: Option<String>,
+) -> Response {
+    let user = session.read(|visit| visit.user.as_ref().map(|user| user.name.clone()));
+    show(status, &Login { user, name, notice, demo: app.is_demo() })
+}
+
+async fn login(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    session: Session<Visit>,
+    Form(Credentials { username, password }): Form<Credentials>,
+) -> Result<Response, UpdateError> {
+    // In a task of its own: a client that goes away neither stops the check nor keeps what it would get back.
+    let check = tokio::spawn(check(Arc::clone(&app), client, username.clone(), password));
+    let failure = match check.await {
+        Ok(Ok(stamp)) => {
+            session::sign_in(&session, &app.denylist, &username, stamp).await?;
+            tracing::info!(user = username, address = %client.address, "signed in");
+            return Ok(Redirect::to("/").into_response());
+        }
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::Unavailable,
+    };
+    let (status, notice, retry_after) = match failure {
+        // The one status for both: which of the two is wrong is nobody's business.
+        Failure::Wrong => (StatusCode::FORBIDDEN, "User name or password is wrong.".to_owned(), None),
+        Failure::Locked(seconds) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("Too many wrong passwords. Try again in {}.", crate::picture::in_words(seconds)),
+            Some(seconds),
+        ),
+        Failure::Unavailable => {
+            let notice = "Signing in does not work right now. Please try again in a moment.".to_owned();
+            (StatusCode::SERVICE_UNAVAILABLE, notice, Some(1))
+        }
+    };
+    let mut response = show_login(&app, &session, status, &username, Some(notice));
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    Ok(response)
+}
+
+enum Failure {
+    Wrong,
+    Locked(u64),
+    Unavailable,
+}
+
+/// Counts, checks, and gives back.
+async fn check(
+    app: Arc<App>,
+    client: Client,
+    name: String,
+    password: String,
+) -> Result<crate::passwords::Stamp, Failure> {
+    let attempt = match app.limits.begin(&name, client.address).await {
+        Ok(attempt) => attempt,
+        Err(Refused::RetryAfter(seconds)) => {
+            tracing::warn!(address = %client.address, seconds, "signing in is locked");
+            return Err(Failure::Locked(seconds));
+        }
+        Err(Refused::Store(_)) => return Err(Failure::Unavailable),
+    };
+    match app.passwords.check(name, password).await {
+        Ok(Some(stamp)) => {
+            // The writer has logged why it may have failed: then the count stays on disk, and is one too many.
+            let _ = app.limits.succeeded(attempt).await;
+            Ok(stamp)
+        }
+        Ok(None) => {
+            // Not the name: people type passwords there.
+            tracing::warn!(address = %client.address, "a wrong user name or password");
+            Err(Failure::Wrong)
+        }
+        Err(Busy) => {
+            let _ = app.limits.give_back(attempt).await;
+            Err(Failure::Unavailable)
+        }
+    }
+}
+
+async fn logout(State(app): State<Arc<App>>, session: Session<Visit>) -> Redirect {
+    session::sign_out(&session, &app.denylist).await;
+    Redirect::to("/")
+}
+
+async fn logout_everywhere(State(app): State<Arc<App>>, session: Session<Visit>) -> Redirect {
+    session::sign_out_everywhere(&session, &app.denylist).await;
+    Redirect::to("/")
+}
+
+// ------------------------------------------------------------------------------------------------ JSON
+
+#[derive(serde::Serialize)]
+struct ApiSession {
+    user: Option<String>,
+    cart: Vec<Line>,
+    bytes_left: usize,
+    bytes: usize,
+}
+
+fn api(session: &Session<Visit>) -> Json<ApiSession> {
+    let Visit { user, cart } = session.get();
+    let user = user.map(|user| user.name);
+    Json(ApiSession { user, cart, bytes_left: session.remaining(), bytes: MAX_SET_COOKIE })
+}
+
+async fn api_session(session: Session<Visit>) -> Json<ApiSession> {
+    api(&session)
+}
+
+async fn api_add(session: Session<Visit>, Json(add): Json<Add>) -> Result<Response, UpdateError> {
+    if !is_good(&add) {
+        return Ok(StatusCode::UNPROCESSABLE_ENTITY.into_response());
+    }
+    match add_line(&session, add) {
+        Ok(()) => Ok((StatusCode::CREATED, api(&session)).into_response()),
+        Err(UpdateError::TooLarge(error)) => {
+            let problem =
+                serde_json::json!({ "status": 422, "title": "The cart is full", "detail": full(&error) });
+            let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
+            let body = problem.to_string();
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, Extension(Page), content_type, body).into_response())
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,207 @@
+//! Passwords: argon2id with OWASP's parameters, off the async threads, a few at a time, and in the same time whether
+//! the user exists or not.
+
+use arc_swap::ArcSwap;
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
+    password_hash::phc::PasswordHash,
+};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+use tokio::sync::Semaphore;
+
+/// More would wait longer than a request may take.
+const MOST_WAITING: usize = 64;
+
+/// Stands in a session, so that it ends when the user's password changes: the beginning of a SHA-256 of the hash.
+pub type Stamp = [u8; 8];
+
+/// A user as configured.
+#[derive(Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub name: String,
+    /// From `secure-app hash-password`.
+    pub password_hash: String,
+}
+
+/// All users, replaced as a whole when the configuration changes.
+pub struct Users {
+    hashes: HashMap<String, String>,
+    stamps: HashMap<String, Stamp>,
+    /// Checked for names that no user has: nobody knows its password.
+    decoy: String,
+}
+
+impl Users {
+    pub fn new(users: &[User]) -> Result<Users, String> {
+        let mut hashes = HashMap::new();
+        let mut dearest = OWASP;
+        for User { name, password_hash } in users {
+            let params = parameters(password_hash)
+                .map_err(|error| format!("the password_hash of user {name:?} {error}"))?;
+            if cost(&params) > cost(&dearest) {
+                dearest = params;
+            }
+            if hashes.insert(name.clone(), password_hash.clone()).is_some() {
+                return Err(format!("user {name:?} stands there twice"));
+            }
+        }
+        if hashes
+            .values()
+            .filter_map(|hash| parameters(hash).ok())
+            .any(|params| cost(&params) < cost(&dearest))
+        {
+            tracing::warn!(
+                "password hashes differ in cost: the time of an answer may tell which users exist"
+            );
+        }
+        let decoy = hash_with(&random_password()?, dearest)?;
+        let stamps = hashes.iter().map(|(name, hash)| (name.clone(), stamp(hash))).collect();
+        Ok(Users { hashes, stamps, decoy })
+    }
+
+    /// One user, whose name and password are for everyone to see in the terminal. The stamp is that of the name: the
+    /// password changes at each start, and sessions need not.
+    pub fn demo(name: &str, password: &str) -> Result<Users, String> {
+        let hash = hash(password)?;
+        let mut users = Users::new(&[User { name: name.to_owned(), password_hash: hash }])?;
+        users.stamps.insert(name.to_owned(), stamp(name));
+        Ok(users)
+    }
+
+    /// `None`: there is no such user (any more).
+    pub fn stamp(&self, name: &str) -> Option<Stamp> {
+        self.stamps.get(name).copied()
+    }
+}
+
+fn stamp(of: &str) -> Stamp {
+    let mut stamp = Stamp::default();
+    stamp.copy_from_slice(&Sha256::digest(of.as_bytes())[..8]);
+    stamp
+}
+
+/// OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane. About 20 ms of one core.
+const OWASP: (u32, u32, u32) = (19 * 1024, 2, 1);
+
+type Cost = (u32, u32, u32);
+
+fn cost(params: &Cost) -> u64 {
+    u64::from(params.0) * u64::from(params.1)
+}
+
+/// Memory in KiB, passes and lanes of a hash that this app would check.
+fn parameters(hash: &str) -> Result<Cost, &'static str> {
+    const HOW: &str = "is not one that `secure-app hash-password` makes ($argon2id$v=19$…)";
+    let hash = PasswordHash::new(hash).map_err(|_| HOW)?;
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(|_| HOW)?;
+    if algorithm != Algorithm::Argon2id || hash.version != Some(0x13) || hash.hash.is_none() {
+        return Err(HOW);
+    }
+    let params = Params::try_from(&hash).map_err(|_| HOW)?;
+    let cost = (params.m_cost(), params.t_cost(), params.p_cost());
+    if self::cost(&cost) < self::cost(&OWASP) {
+        return Err(
+            "is weaker than OWASP asks for (m=19456,t=2): make it anew with `secure-app hash-password`",
+        );
+    }
+    // What one guess may cost this machine.
+    if cost.0 > 256 * 1024 || cost.1 > 16 {
+        return Err("asks for more than 256 MiB or 16 passes");
+    }
+    Ok(cost)
+}
+
+/// The PHC string of a password, with a random salt.
+pub fn hash(password: &str) -> Result<String, String> {
+    hash_with(password, OWASP)
+}
+
+fn hash_with(password: &str, (memory, passes, lanes): Cost) -> Result<String, String> {
+    let params = Params::new(memory, passes, lanes, None).map_err(|error| error.to_string())?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    argon2.hash_password(password.as_bytes()).map(|hash| hash.to_string()).map_err(|error| error.to_string())
+}
+
+/// 100 bits, to be read off a terminal.
+pub fn random_password() -> Result<String, String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| format!("the operating system has no randomness: {error}"))?;
+    let letters: Vec<char> = bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
+    Ok(letters.chunks(5).map(String::from_iter).collect::<Vec<_>>().join("-"))
+}
+
+/// Checks passwords.
+pub struct Passwords {
+    users: ArcSwap<Users>,
+    /// As many at a time as there are cores: each takes one, and 19 MiB.
+    turns: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+/// Too many wait to have a password checked.
+#[derive(Debug)]
+pub struct Busy;
+
+impl Passwords {
+    pub fn new(users: Users) -> Passwords {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Passwords {
+            users: ArcSwap::from_pointee(users),
+            turns: Arc::new(Semaphore::new(cores)),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn replace(&self, users: Users) {
+        self.users.store(Arc::new(users));
+    }
+
+    pub fn stamp(&self, name: &str) -> Option<Stamp> {
+        self.users.load().stamp(name)
+    }
+
+    /// The user's stamp if the password is right.
+    pub async fn check(&self, name: String, password: String) -> Result<Option<Stamp>, Busy> {
+        let turn = {
+            let _waits = Waits::new(&self.waiting)?;
+            Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Busy)?
+        };
+        let users = self.users.load_full();
+        let check = move || {
+            // Held until the work is done, also when the client has gone meanwhile.
+            let _turn = turn;
+            let (hash, stamp) = match users.hashes.get(&name) {
+                Some(hash) => (hash, users.stamp(&name)),
+                None => (&users.decoy, None),
+            };
+            let right = Argon2::default().verify_password(password.as_bytes(), hash.as_str()).is_ok();
+            stamp.filter(|_| right)
+        };
+        Ok(tokio::task::spawn_blocking(check).await.unwrap_or_default())
+    }
+}
+
+struct Waits<'w>(&'w AtomicUsize);
+
+impl<'w> Waits<'w> {
+    fn new(waiting: &'w AtomicUsize) -> Result<Self, Busy> {
+        let waits = Waits(waiting);
+        if waiting.fetch_add(1, Relaxed) < MOST_WAITING { Ok(waits) } else { Err(Busy) }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

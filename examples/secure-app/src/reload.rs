@@ -1,0 +1,94 @@
+//! What changes under the running server: certificate, session keys and users take effect when their files change, or on
+//! SIGHUP. What is broken is refused as a whole, and what was good stays.
+
+use crate::App;
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// Files are written in several steps; the last one counts.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Reloads for as long as the future is polled.
+pub async fn watch(app: Arc<App>) {
+    let changed = Arc::new(Notify::new());
+    let mut hangups = hangups();
+    loop {
+        // Anew each time: the configuration may name other files by now. Only then is looked at the files, so
+        // that no change falls in between.
+        let watcher = watch_files(&app.files(), &changed);
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "changes of files are not noticed; send SIGHUP");
+        }
+        let reloading = Arc::clone(&app);
+        // Reading files and making a decoy password take their time.
+        let _ = tokio::task::spawn_blocking(move || match reloading.reload() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(
+                "session keys, certificate and users are in use as configured now; other settings at the next start"
+            ),
+            Err(error) => tracing::error!(%error, "refused; what was in use before stays"),
+        })
+        .await;
+        tokio::select! {
+            () = changed.notified() => tokio::time::sleep(SETTLE).await,
+            () = hangups.next() => {}
+        }
+    }
+}
+
+/// Watches folders: files are replaced by renaming others, and links in a Kubernetes secret by renaming a folder.
+fn watch_files(files: &[PathBuf], changed: &Arc<Notify>) -> notify::Result<notify::RecommendedWatcher> {
+    let changed = Arc::clone(changed);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let matters = |kind| match kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            // Reading is no change; and reloading reads.
+            EventKind::Access(_) => false,
+            _ => true,
+        };
+        if event.map_or(true, |event| matters(event.kind)) {
+            changed.notify_one();
+        }
+    })?;
+    let folder = |file: &PathBuf| match file.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    for folder in files.iter().map(folder).collect::<BTreeSet<_>>() {
+        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+#[cfg(unix)]
+struct Hangups(Option<tokio::signal::unix::Signal>);
+#[cfg(not(unix))]
+struct Hangups;
+
+fn hangups() -> Hangups {
+    #[cfg(unix)]
+    return Hangups(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok());
+    #[cfg(not(unix))]
+    return Hangups;
+}
+
+impl Hangups {
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.0
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}

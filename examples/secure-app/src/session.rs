@@ -1,0 +1,101 @@
+//! Secure cookies: what the session holds, and the layer that keeps it in one sealed cookie. No store.
+
+use crate::{
+    clock::Clock,
+    config::Settings,
+    denylist::Denylist,
+    passwords::{Passwords, Stamp},
+};
+use cookie_session::{ConfigError, Key, KeyRing, Session, SessionLayer, UpdateError};
+use std::sync::Arc;
+
+/// All that is remembered of a visitor, in the visitor's own browser.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct Visit {
+    pub user: Option<SignedIn>,
+    pub cart: Vec<Line>,
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub struct SignedIn {
+    pub name: String,
+    /// Of the password that was right: another one ends the session.
+    pub stamp: Stamp,
+}
+
+/// One line of the cart.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Line {
+    /// Index into the shop's [`crate::pages::TEAS`].
+    pub tea: u8,
+    pub quantity: u16,
+    /// What stands on the card.
+    pub card: String,
+}
+
+/// The session layer of the settings. Without keys there, it has fresh ones, and its sessions end with the process.
+pub fn layer(
+    settings: &Settings,
+    denylist: Arc<Denylist>,
+    passwords: Arc<Passwords>,
+    clock: Clock,
+) -> Result<SessionLayer<Visit>, ConfigError> {
+    let mut builder = SessionLayer::<Visit>::from_config(settings.session.clone());
+    if !settings.has_keys() {
+        builder = builder.keys(KeyRing::new(Key::generate()?, [])?);
+    }
+    builder
+        .clock(move || clock())
+        .accept_if(move |meta, visit| match &visit.user {
+            None => !denylist.refuses(meta, None),
+            Some(user) => {
+                passwords.stamp(&user.name) == Some(user.stamp) && !denylist.refuses(meta, Some(&user.name))
+            }
+        })
+        .build()
+}
+
+/// A password was right: whoever it was before, from here on it is this user, in a session with a fresh id. A cart that
+/// was filled before signing in is kept, unless it was another user's.
+pub async fn sign_in(
+    session: &Session<Visit>,
+    denylist: &Denylist,
+    name: &str,
+    stamp: Stamp,
+) -> Result<(), UpdateError> {
+    let before = session.read(|visit| visit.user.clone());
+    if let Some(before) = before {
+        // Copies of the cookie so far would go on as somebody signed in.
+        if let Some(meta) = session.meta().filter(|_| !session.is_new())
+            && let Err(error) = denylist.sign_out(&meta).await
+        {
+            tracing::error!(%error, "the session before this one is signed out until the next restart only");
+        }
+        if before.name != name {
+            session.clear();
+        }
+    }
+    session.renew()?;
+    session.update(|visit| visit.user = Some(SignedIn { name: name.to_owned(), stamp }))
+}
+
+/// Ends this session: here by the layer's marker, and copies of its cookie by the denylist.
+pub async fn sign_out(session: &Session<Visit>, denylist: &Denylist) {
+    let signed_in = session.read(|visit| visit.user.is_some());
+    if let Some(meta) = session.meta().filter(|_| signed_in)
+        && let Err(error) = denylist.sign_out(&meta).await
+    {
+        tracing::error!(%error, "a session is signed out until the next restart only");
+    }
+    session.clear();
+}
+
+/// Ends all sessions of this session's user.
+pub async fn sign_out_everywhere(session: &Session<Visit>, denylist: &Denylist) {
+    if let Some(user) = session.read(|visit| visit.user.clone())
+        && let Err(error) = denylist.sign_out_everywhere(&user.name).await
+    {
+        tracing::error!(%error, "a user is signed out everywhere until the next restart only");
+    }
+    session.clear();
+}

@@ -1,0 +1,314 @@
+//! A running app with a configuration, a database and a certificate of its own, a clock that tests drive, and a client that
+//! shows each response as it came.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use axum::Router;
+use browser_tests::TempDir;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, ServerName},
+};
+use secure_app::{App, Running, passwords};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, SystemTime},
+};
+use tokio::runtime::Runtime;
+
+/// The session cookie's name.
+pub const NAME: &str = "__Host-Http-id";
+pub const USER: &str = "ada";
+pub const PASSWORD: &str = "correct horse battery";
+
+/// Of [`PASSWORD`]; made once, since it takes its time.
+pub fn password_hash() -> &'static str {
+    static HASH: OnceLock<String> = OnceLock::new();
+    HASH.get_or_init(|| passwords::hash(PASSWORD).expect("a hash"))
+}
+
+/// A key of the tests' own.
+pub fn new_key() -> String {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("randomness");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub struct Site {
+    pub folder: TempDir,
+    /// What stands in the configuration's file beside what every site needs.
+    settings: String,
+    pub key: String,
+    passed: Arc<AtomicU64>,
+    running: Option<Running>,
+    more: Router<Arc<App>>,
+    runtime: Runtime,
+    ca: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A response as it came.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Reply {
+    /// The one value of a header; the name in small letters.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let values = self.all(name);
+        assert!(values.len() < 2, "{name} twice: {values:?}");
+        values.first().copied()
+    }
+
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(its, _)| its == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// `name=value` of each cookie that is set and not removed, for the next request's `Cookie`.
+    pub fn cookies(&self) -> String {
+        let set = self.all("set-cookie").into_iter().filter(|cookie| !cookie.contains("Max-Age=0"));
+        set.map(|cookie| cookie.split(';').next().unwrap_or_default()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Site {
+    /// Settings stand before the first table: a table of theirs comes last there.
+    pub fn start(settings: &str) -> Site {
+        Site::with(settings, Router::new())
+    }
+
+    /// With routes beside the app's own.
+    pub fn with(settings: &str, more: Router<Arc<App>>) -> Site {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca =
+            CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an issuer");
+        let mut site = Site {
+            folder: TempDir::new(),
+            settings: settings.to_owned(),
+            key: new_key(),
+            passed: Arc::default(),
+            running: None,
+            more,
+            runtime: Runtime::new().expect("a runtime"),
+            ca,
+        };
+        site.write_certificate("localhost");
+        site.configure(&site.settings, &format!("primary = '{}'", site.key));
+        site.run().unwrap_or_else(|error| panic!("{error}"));
+        site
+    }
+
+    /// Writes the configuration anew: general settings and the table of keys.
+    pub fn configure(&self, settings: &str, keys: &str) {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let text = format!(
+            "https = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\ndata = '{}'\n{settings}\n\
+             [tls]\ncertificate = '{}'\nkey = '{}'\n\
+             [[users]]\nname = '{USER}'\npassword_hash = '{}'\n\
+             [session.keys]\n{keys}\n",
+            path("data"),
+            path("certificate.pem"),
+            path("key.pem"),
+            password_hash(),
+        );
+        self.write("secure-app.toml", &text);
+    }
+
+    /// As editors and deploys do: a new file takes the old one's place.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        let new = self.folder.path().join(format!("{name}.new"));
+        fs::write(&new, text).expect("written");
+        fs::rename(&new, &path).expect("renamed");
+        path
+    }
+
+    /// A certificate of the tests' issuer, and its key. Returns it as DER.
+    pub fn write_certificate(&self, name: &str) -> CertificateDer<'static> {
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
+        self.write("certificate.pem", &certificate.pem());
+        self.write("key.pem", &key.serialize_pem());
+        certificate.der().clone()
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        let passed = Arc::clone(&self.passed);
+        let clock = move || SystemTime::now() + Duration::from_millis(passed.load(SeqCst));
+        let file = Some(self.folder.path().join("secure-app.toml"));
+        let _inside = self.runtime.enter();
+        self.running = Some(Running::start(file, Arc::new(clock), self.more.clone())?);
+        Ok(())
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.runtime.block_on(running.stop(Duration::from_secs(5)));
+        }
+    }
+
+    /// Ends it and starts it again; on another port.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.run().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn app(&self) -> &Arc<App> {
+        &self.running().app
+    }
+
+    pub fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The app's clock goes on by this much at once.
+    pub fn advance(&self, by: Duration) {
+        self.passed.fetch_add(by.as_millis() as u64, SeqCst);
+    }
+
+    pub fn https(&self) -> SocketAddr {
+        self.running().listeners.https
+    }
+
+    pub fn http(&self) -> SocketAddr {
+        self.running().listeners.http
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.https().port())
+    }
+
+    /// A TLS connection, its certificate checked.
+    pub fn connect(&self) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
+        let stream = TcpStream::connect(self.https()).expect("it listens");
+        stream.set_read_timeout(Some(browser_tests::PATIENCE)).expect("a timeout");
+        StreamOwned::new(connection, stream)
+    }
+
+    /// The certificate that a new connection gets.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        let mut stream = self.connect();
+        stream.conn.complete_io(&mut stream.sock).expect("a handshake");
+        let chain = stream.conn.peer_certificates().expect("a certificate");
+        chain.first().expect("a certificate").clone().into_owned()
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str, cookies: &str) -> Reply {
+        self.send("GET", path, &[("Cookie", cookies)], "")
+    }
+
+    /// A form.
+    #[track_caller]
+    pub fn post(&self, path: &str, cookies: &str, form: &str) -> Reply {
+        let headers = [("Cookie", cookies), ("Content-Type", "application/x-www-form-urlencoded")];
+        self.send("POST", path, &headers, form)
+    }
+
+    #[track_caller]
+    pub fn log_in(&self, cookies: &str, user: &str, password: &str) -> Reply {
+        self.post("/login", cookies, &format!("username={user}&password={}", password.replace(' ', "+")))
+    }
+
+    /// The cookie of a user who has just signed in.
+    #[track_caller]
+    pub fn signed_in(&self) -> String {
+        let reply = self.log_in("", USER, PASSWORD);
+        assert_eq!(reply.status, 303, "{reply:?}");
+        reply.cookies()
+    }
+
+    /// Who these cookies are, to the app.
+    #[track_caller]
+    pub fn user(&self, cookies: &str) -> Option<String> {
+        let reply = self.get("/api/session", cookies);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let session: serde_json::Value = serde_json::from_str(&reply.body).expect("JSON");
+        session["user"].as_str().map(str::to_owned)
+    }
+
+    /// A request over TLS, with `Host` and `Content-Length` unless they are given.
+    #[track_caller]
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        exchange(self.connect(), &head(method, path, headers, self.https().port(), body), body)
+    }
+
+    /// The same to the listener without TLS.
+    #[track_caller]
+    pub fn send_plain(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let stream = TcpStream::connect(self.http()).expect("it listens");
+        stream.set_read_timeout(Some(browser_tests::PATIENCE)).expect("a timeout");
+        exchange(stream, &head(method, path, headers, self.http().port(), body), body)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn head(method: &str, path: &str, headers: &[(&str, &str)], port: u16, body: &str) -> String {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    let given = |name: &str| headers.iter().any(|(its, _)| its.eq_ignore_ascii_case(name));
+    if !given("host") {
+        head.push_str(&format!("Host: localhost:{port}\r\n"));
+    }
+    if !given("content-length") && (!body.is_empty() || method == "POST") {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head + "\r\n"
+}
+
+#[track_caller]
+fn exchange(mut stream: impl Read + Write, head: &str, body: &str) -> Reply {
+    stream.write_all(head.as_bytes()).expect("sent");
+    // A server that has read enough may have gone.
+    let _ = stream.write_all(body.as_bytes()).and_then(|()| stream.flush());
+    let mut bytes = Vec::new();
+    // Without a farewell of TLS, what came before counts all the same: the length says whether it is whole.
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8(bytes).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+    let split = |line: &str| {
+        let (name, value) = line.split_once(": ").expect("a header");
+        (name.to_ascii_lowercase(), value.to_owned())
+    };
+    let reply = Reply { status, headers: lines.map(split).collect(), body: body.to_owned() };
+    if let Some(length) = reply.header("content-length") {
+        assert!(reply.body.is_empty() || reply.body.len().to_string() == length, "cut short: {reply:?}");
+    }
+    reply
+}
