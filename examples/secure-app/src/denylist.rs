@@ -15,93 +15,120 @@ use std::{
     time::Duration,
 };
 
+/// A user who signs out more often, within the life of a session, signs out everywhere: so much memory, and no more,
+/// can a user make this list take.
+const MOST_SESSIONS: usize = 1_000;
+
+/// No session lives longer, by the crate's own limit.
+const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
 pub struct Denylist {
-    entries: RwLock<Entries>,
+    users: RwLock<HashMap<String, SignedOut>>,
     store: Store,
     clock: Clock,
 }
 
+/// Of one user; times in milliseconds since 1970.
 #[derive(Default)]
-struct Entries {
+struct SignedOut {
+    /// All sessions from then or before are over; and when this may be forgotten.
+    everywhere: Option<(u64, u64)>,
+    /// When each may be forgotten.
     sessions: HashMap<SessionId, u64>,
-    users: HashMap<String, (u64, u64)>,
 }
 
 impl Denylist {
     pub fn new(
-        sessions: Vec<([u8; 16], u64)>,
-        users: Vec<(String, (u64, u64))>,
+        sessions: Vec<([u8; 16], (u64, String))>,
+        everywhere: Vec<(String, (u64, u64))>,
         store: Store,
         clock: Clock,
     ) -> Denylist {
-        let sessions = sessions.into_iter().map(|(id, until)| (SessionId::from_bytes(id), until)).collect();
-        let entries = Entries { sessions, users: users.into_iter().collect() };
-        Denylist { entries: RwLock::new(entries), store, clock }
+        let mut users: HashMap<String, SignedOut> = HashMap::new();
+        for (id, (until, user)) in sessions {
+            users.entry(user).or_default().sessions.insert(SessionId::from_bytes(id), until);
+        }
+        for (user, times) in everywhere {
+            users.entry(user).or_default().everywhere = Some(times);
+        }
+        Denylist { users: RwLock::new(users), store, clock }
     }
 
     /// Whether a session was signed out, by itself or with all of its user's.
-    pub fn refuses(&self, meta: &SessionMeta, user: Option<&str>) -> bool {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.sessions.contains_key(&meta.id())
-            || user
-                .and_then(|name| entries.users.get(name))
-                .is_some_and(|(at, _)| milliseconds(meta.renewed_at()) <= *at)
+    pub fn refuses(&self, meta: &SessionMeta, user: &str) -> bool {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.get(user).is_some_and(|signed_out| {
+            signed_out.everywhere.is_some_and(|(at, _)| milliseconds(meta.renewed_at()) <= at)
+                || signed_out.sessions.contains_key(&meta.id())
+        })
     }
 
     /// Refuses one session from now on, here at once, and returns when that is on disk.
     ///
     /// Until its absolute deadline, and as much longer as clocks may differ: no copy is good after that.
-    pub async fn sign_out(&self, meta: &SessionMeta) -> Result<(), StoreError> {
+    pub async fn sign_out(&self, meta: &SessionMeta, user: &str) -> Result<(), StoreError> {
         let until = milliseconds(meta.absolute_deadline() + CLOCK_SKEW);
         let written = {
-            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-            entries.sessions.insert(meta.id(), until);
-            self.store.write(vec![Change::Session { id: meta.id().to_bytes(), until }])
+            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+            let signed_out = users.entry(user.to_owned()).or_default();
+            if signed_out.sessions.len() < MOST_SESSIONS {
+                signed_out.sessions.insert(meta.id(), until);
+                let id = meta.id().to_bytes();
+                self.store.write(vec![Change::Session { id, until, user: user.to_owned() }])
+            } else {
+                self.store.write(self.everywhere(user, signed_out))
+            }
         };
         written.await
     }
 
     /// Refuses all sessions that a user has signed in to so far.
     pub async fn sign_out_everywhere(&self, user: &str) -> Result<(), StoreError> {
-        let now = (self.clock)();
-        let (at, until) = (milliseconds(now), milliseconds(now + LONGEST));
         let written = {
-            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-            entries.users.insert(user.to_owned(), (at, until));
-            self.store.write(vec![Change::User { name: user.to_owned(), at, until }])
+            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+            let changes = self.everywhere(user, users.entry(user.to_owned()).or_default());
+            self.store.write(changes)
         };
         written.await
+    }
+
+    fn everywhere(&self, user: &str, signed_out: &mut SignedOut) -> Vec<Change> {
+        let now = (self.clock)();
+        let (at, until) = (milliseconds(now), milliseconds(now + LONGEST));
+        signed_out.everywhere = Some((at, until));
+        let forget = |(id, _): (SessionId, u64)| Change::ForgetSession { id: id.to_bytes() };
+        let mut changes: Vec<_> = signed_out.sessions.drain().map(forget).collect();
+        changes.push(Change::User { name: user.to_owned(), at, until });
+        changes
     }
 
     /// Forgets what no cookie can ask for any more.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let now = milliseconds((self.clock)());
         let written = {
-            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
             let mut changes = Vec::new();
-            entries.sessions.retain(|id, until| {
-                if *until <= now {
-                    changes.push(Change::ForgetSession { id: id.to_bytes() });
-                }
-                *until > now
-            });
-            entries.users.retain(|name, (_, until)| {
-                if *until <= now {
+            users.retain(|name, signed_out| {
+                signed_out.sessions.retain(|id, until| {
+                    if *until <= now {
+                        changes.push(Change::ForgetSession { id: id.to_bytes() });
+                    }
+                    *until > now
+                });
+                if signed_out.everywhere.take_if(|(_, until)| *until <= now).is_some() {
                     changes.push(Change::ForgetUser { name: name.clone() });
                 }
-                *until > now
+                signed_out.everywhere.is_some() || !signed_out.sessions.is_empty()
             });
             self.store.write(changes)
         };
         written.await
     }
 
-    /// How many sessions, and how many users.
+    /// How many sessions, and how many users who signed out everywhere.
     pub fn sizes(&self) -> (usize, usize) {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        (entries.sessions.len(), entries.users.len())
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let sessions = users.values().map(|signed_out| signed_out.sessions.len()).sum();
+        (sessions, users.values().filter(|signed_out| signed_out.everywhere.is_some()).count())
     }
 }
-
-/// No session lives longer, by the crate's own limit.
-const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);

@@ -100,7 +100,7 @@ impl Running {
         let bound = Bound::new(settings.https, settings.http)?;
         let hosts = Arc::new(Hosts::new(&settings, bound.https.port()));
         let url = hosts.url();
-        let listeners = bound.serve(app.tls.clone(), &app.router(hosts, more))?;
+        let listeners = bound.serve(app.tls.clone(), &settings.trusted_proxies, &app.router(hosts, more))?;
         let tasks = [tokio::spawn(reload::watch(Arc::clone(&app))), tokio::spawn(sweep(Arc::clone(&app)))];
         Ok(Running { app, url, listeners, tasks, _writer: writer })
     }
@@ -271,7 +271,7 @@ async fn client(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Connection { peer, tls } = connection;
+    let Connection { peer, tls, .. } = connection;
     let client = Client::of(peer, tls, request.headers(), &settings.trusted_proxies);
     request.extensions_mut().insert(client);
     next.run(request).await

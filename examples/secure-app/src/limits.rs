@@ -218,7 +218,7 @@ fn key(kind: usize, user: &str, address: IpAddr) -> Key {
 }
 
 /// Whom an address stands for. Of IPv6 the first 64 bits: who has one address there has them all (RFC 6177).
-fn network(address: IpAddr) -> Ipv6Addr {
+pub fn network(address: IpAddr) -> Ipv6Addr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64),

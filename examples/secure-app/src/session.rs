@@ -47,9 +47,9 @@ pub fn layer(
     builder
         .clock(move || clock())
         .accept_if(move |meta, visit| match &visit.user {
-            None => !denylist.refuses(meta, None),
-            Some(user) => {
-                passwords.stamp(&user.name) == Some(user.stamp) && !denylist.refuses(meta, Some(&user.name))
+            None => true,
+            Some(SignedIn { name, stamp }) => {
+                passwords.stamp(name).as_ref() == Some(stamp) && !denylist.refuses(meta, name)
             }
         })
         .build()
@@ -63,17 +63,10 @@ pub async fn sign_in(
     name: &str,
     stamp: Stamp,
 ) -> Result<(), UpdateError> {
-    let before = session.read(|visit| visit.user.clone());
-    if let Some(before) = before {
-        // Copies of the cookie so far would go on as somebody signed in.
-        if let Some(meta) = session.meta().filter(|_| !session.is_new())
-            && let Err(error) = denylist.sign_out(&meta).await
-        {
-            tracing::error!(%error, "the session before this one is signed out until the next restart only");
-        }
-        if before.name != name {
-            session.clear();
-        }
+    if let Some(before) = deny(session, denylist).await
+        && before != name
+    {
+        session.clear();
     }
     session.renew()?;
     session.update(|visit| visit.user = Some(SignedIn { name: name.to_owned(), stamp }))
@@ -81,12 +74,7 @@ pub async fn sign_in(
 
 /// Ends this session: here by the layer's marker, and copies of its cookie by the denylist.
 pub async fn sign_out(session: &Session<Visit>, denylist: &Denylist) {
-    let signed_in = session.read(|visit| visit.user.is_some());
-    if let Some(meta) = session.meta().filter(|_| signed_in)
-        && let Err(error) = denylist.sign_out(&meta).await
-    {
-        tracing::error!(%error, "a session is signed out until the next restart only");
-    }
+    deny(session, denylist).await;
     session.clear();
 }
 
@@ -98,4 +86,15 @@ pub async fn sign_out_everywhere(session: &Session<Visit>, denylist: &Denylist) 
         tracing::error!(%error, "a user is signed out everywhere until the next restart only");
     }
     session.clear();
+}
+
+/// Copies of the cookie so far are no good any more. Returns whose they were.
+async fn deny(session: &Session<Visit>, denylist: &Denylist) -> Option<String> {
+    let user = session.read(|visit| visit.user.clone())?.name;
+    if let Some(meta) = session.meta()
+        && let Err(error) = denylist.sign_out(&meta, &user).await
+    {
+        tracing::error!(%error, "a session is signed out until the next restart only");
+    }
+    Some(user)
 }

@@ -10,8 +10,8 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Session id → when the entry may go. Times are milliseconds since 1970.
-const SESSIONS: TableDefinition<&[u8; 16], u64> = TableDefinition::new("signed-out sessions");
+/// Session id → when the entry may go, and the user. Times are milliseconds since 1970.
+const SESSIONS: TableDefinition<&[u8; 16], (u64, &str)> = TableDefinition::new("signed-out sessions");
 /// User → signed out everywhere at, and when the entry may go.
 const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users signed out everywhere");
 /// Kind and hash → attempts counted, and when they expire.
@@ -20,7 +20,7 @@ const ATTEMPTS: TableDefinition<&[u8; 17], (u32, u64)> = TableDefinition::new("a
 /// One change, as it is stored.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Session { id: [u8; 16], until: u64 },
+    Session { id: [u8; 16], until: u64, user: String },
     ForgetSession { id: [u8; 16] },
     User { name: String, at: u64, until: u64 },
     ForgetUser { name: String },
@@ -31,7 +31,7 @@ pub enum Change {
 /// What was stored before the start.
 #[derive(Debug, Default)]
 pub struct Stored {
-    pub sessions: Vec<([u8; 16], u64)>,
+    pub sessions: Vec<([u8; 16], (u64, String))>,
     pub users: Vec<(String, (u64, u64))>,
     pub attempts: Vec<([u8; 17], (u32, u64))>,
 }
@@ -128,8 +128,9 @@ fn read(database: &Database) -> Result<Stored, redb::Error> {
     let transaction = database.begin_read()?;
     let mut stored = Stored::default();
     for entry in transaction.open_table(SESSIONS)?.iter()? {
-        let (id, until) = entry?;
-        stored.sessions.push((*id.value(), until.value()));
+        let (id, entry) = entry?;
+        let (until, user) = entry.value();
+        stored.sessions.push((*id.value(), (until, user.to_owned())));
     }
     for entry in transaction.open_table(USERS)?.iter()? {
         let (name, times) = entry?;
@@ -179,7 +180,7 @@ fn commit(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
         let mut attempts = transaction.open_table(ATTEMPTS)?;
         for change in changes {
             match change {
-                Change::Session { id, until } => drop(sessions.insert(id, until)?),
+                Change::Session { id, until, user } => drop(sessions.insert(id, (*until, user.as_str()))?),
                 Change::ForgetSession { id } => drop(sessions.remove(id)?),
                 Change::User { name, at, until } => drop(users.insert(name.as_str(), (*at, *until))?),
                 Change::ForgetUser { name } => drop(users.remove(name.as_str())?),
