@@ -260,11 +260,14 @@ async fn login(
     // In a task of its own: a client that goes away neither stops the check nor keeps what it would get back.
     let check = tokio::spawn(check(Arc::clone(&app), client, username.clone(), password));
     let failure = match check.await {
-        Ok(Ok(stamp)) => {
-            session::sign_in(&session, &app.denylist, &username, stamp).await?;
-            tracing::info!(user = username, address = %client.address, "signed in");
-            return Ok(Redirect::to("/").into_response());
-        }
+        Ok(Ok(stamp)) => match session::sign_in(&session, &app.denylist, &username, stamp).await {
+            Ok(()) => {
+                tracing::info!(user = username, address = %client.address, "signed in");
+                return Ok(Redirect::to("/").into_response());
+            }
+            Err(UpdateError::TooLarge(_)) => Failure::NoRoom,
+            Err(error) => return Err(error),
+        },
         Ok(Err(failure)) => failure,
         Err(_) => Failure::Unavailable,
     };
@@ -275,6 +278,12 @@ async fn login(
             StatusCode::TOO_MANY_REQUESTS,
             format!("Too many wrong passwords. Try again in {}.", crate::picture::in_words(seconds)),
             Some(seconds),
+        ),
+        Failure::NoRoom => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Your cart is so full that your name does not fit beside it: take something out first."
+                .to_owned(),
+            None,
         ),
         Failure::Unavailable => {
             let notice = "Signing in does not work right now. Please try again in a moment.".to_owned();
@@ -290,6 +299,7 @@ async fn login(
 
 enum Failure {
     Wrong,
+    NoRoom,
     Locked(u64),
     Unavailable,
 }
