@@ -48,6 +48,7 @@ impl Headers {
         let text = HeaderValue::from_static;
         let fixed = vec![
             (header::CONTENT_SECURITY_POLICY, policy),
+            (HeaderName::from_static("cross-origin-embedder-policy"), text("require-corp")),
             (HeaderName::from_static("cross-origin-opener-policy"), text("same-origin")),
             (HeaderName::from_static("cross-origin-resource-policy"), text("same-origin")),
             (HeaderName::from_static("origin-agent-cluster"), text("?1")),
