@@ -59,8 +59,12 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
         StatusCode::MISDIRECTED_REQUEST => ("Not a name of ours", "Open the app by its own address."),
         StatusCode::TOO_MANY_REQUESTS => ("Too many tries", "Please wait, and try again later."),
         StatusCode::SERVICE_UNAVAILABLE => ("Busy", "Please try again in a moment."),
+        StatusCode::BAD_REQUEST => ("That cannot be read", "It is no form and no JSON that is whole."),
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            ("That cannot be done", "A field is missing, is not known, or is out of its range.")
+        }
         status if status.is_client_error() => {
-            ("That cannot be read", "Something is missing, or is not as expected.")
+            ("That did not work", "Please go back, and try it in another way.")
         }
         _ => ("Something broke here", "It is not your fault, and it is in our log. Please try again later."),
     }
