@@ -82,7 +82,7 @@ impl Picture {
         let bar = vec![
             segment("name", "name", name.len() + "=".len()),
             segment("seal", "seal", envelope),
-            segment("data", "your data", value.len() - envelope),
+            segment("data", "session", value.len() - envelope),
             segment("attributes", "attributes", rest),
         ];
         let used = start;
@@ -151,7 +151,7 @@ fn parts(value: &str) -> Vec<Part> {
     let Some(sealed) = bytes.checked_sub(fixed + TAG) else { return Vec::new() };
     let mut start = 0;
     lengths
-        .chain([("data", "your data, encrypted", sealed), ("tag", "tag", TAG)])
+        .chain([("data", "session, encrypted", sealed), ("tag", "tag", TAG)])
         .map(|(class, label, bytes)| {
             let letter = |byte: usize| (byte * 8 + 3) / 6;
             let text = value.get(letter(start)..letter(start + bytes).min(value.len())).unwrap_or_default();
