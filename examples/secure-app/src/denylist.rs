@@ -31,7 +31,7 @@ pub struct Denylist {
 /// Of one user; times in milliseconds since 1970.
 #[derive(Default)]
 struct SignedOut {
-    /// All sessions from then or before are over; and when this may be forgotten.
+    /// The user's epoch, which began at this time: sessions of earlier ones are over. And when it may be forgotten.
     everywhere: Option<(u64, u64)>,
     /// When each may be forgotten.
     sessions: HashMap<SessionId, u64>,
@@ -54,12 +54,20 @@ impl Denylist {
         Denylist { users: RwLock::new(users), store, clock }
     }
 
+    /// What a session of this user is to hold, so that signing out everywhere ends it.
+    ///
+    /// No session's own time is compared: a clock that was set back, or two things in one millisecond, change nothing.
+    pub fn epoch(&self, user: &str) -> u64 {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.get(user).and_then(|signed_out| signed_out.everywhere).map_or(0, |(epoch, _)| epoch)
+    }
+
     /// Whether a session was signed out, by itself or with all of its user's.
-    pub fn refuses(&self, meta: &SessionMeta, user: &str) -> bool {
+    pub fn refuses(&self, id: SessionId, user: &str, epoch: u64) -> bool {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         users.get(user).is_some_and(|signed_out| {
-            signed_out.everywhere.is_some_and(|(at, _)| milliseconds(meta.renewed_at()) <= at)
-                || signed_out.sessions.contains_key(&meta.id())
+            signed_out.everywhere.is_some_and(|(current, _)| epoch < current)
+                || signed_out.sessions.contains_key(&id)
         })
     }
 
@@ -94,11 +102,12 @@ impl Denylist {
 
     fn everywhere(&self, user: &str, signed_out: &mut SignedOut) -> Vec<Change> {
         let now = (self.clock)();
-        let (at, until) = (milliseconds(now), milliseconds(now + LONGEST));
-        signed_out.everywhere = Some((at, until));
+        let before = signed_out.everywhere.map_or(0, |(epoch, _)| epoch);
+        let (epoch, until) = (milliseconds(now).max(before + 1), milliseconds(now + LONGEST));
+        signed_out.everywhere = Some((epoch, until));
         let forget = |(id, _): (SessionId, u64)| Change::ForgetSession { id: id.to_bytes() };
         let mut changes: Vec<_> = signed_out.sessions.drain().map(forget).collect();
-        changes.push(Change::User { name: user.to_owned(), at, until });
+        changes.push(Change::User { name: user.to_owned(), epoch, until });
         changes
     }
 

@@ -21,6 +21,8 @@ pub struct SignedIn {
     pub name: String,
     /// Of the password that was right: another one ends the session.
     pub stamp: Stamp,
+    /// Of the user: the next one, since signing out everywhere, ends the session.
+    pub epoch: u64,
 }
 
 /// One line of the cart.
@@ -48,8 +50,8 @@ pub fn layer(
         .clock(move || clock())
         .accept_if(move |meta, visit| match &visit.user {
             None => true,
-            Some(SignedIn { name, stamp }) => {
-                passwords.stamp(name).as_ref() == Some(stamp) && !denylist.refuses(meta, name)
+            Some(SignedIn { name, stamp, epoch }) => {
+                passwords.stamp(name).as_ref() == Some(stamp) && !denylist.refuses(meta.id(), name, *epoch)
             }
         })
         .build()
@@ -69,7 +71,8 @@ pub async fn sign_in(
         session.clear();
     }
     session.renew()?;
-    session.update(|visit| visit.user = Some(SignedIn { name: name.to_owned(), stamp }))
+    let user = SignedIn { name: name.to_owned(), stamp, epoch: denylist.epoch(name) };
+    session.update(|visit| visit.user = Some(user))
 }
 
 /// Ends this session: here by the layer's marker, and copies of its cookie by the denylist.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// Session id → when the entry may go, and the user. Times are milliseconds since 1970.
 const SESSIONS: TableDefinition<&[u8; 16], (u64, &str)> = TableDefinition::new("signed-out sessions");
-/// User → signed out everywhere at, and when the entry may go.
+/// User → the epoch since signing out everywhere, and when the entry may go.
 const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users signed out everywhere");
 /// Kind and hash → attempts counted, and when they expire.
 const ATTEMPTS: TableDefinition<&[u8; 17], (u32, u64)> = TableDefinition::new("attempts to sign in");
@@ -22,7 +22,7 @@ const ATTEMPTS: TableDefinition<&[u8; 17], (u32, u64)> = TableDefinition::new("a
 pub enum Change {
     Session { id: [u8; 16], until: u64, user: String },
     ForgetSession { id: [u8; 16] },
-    User { name: String, at: u64, until: u64 },
+    User { name: String, epoch: u64, until: u64 },
     ForgetUser { name: String },
     Attempts { key: [u8; 17], count: u32, expires: u64 },
     ForgetAttempts { key: [u8; 17] },
@@ -182,7 +182,7 @@ fn commit(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
             match change {
                 Change::Session { id, until, user } => drop(sessions.insert(id, (*until, user.as_str()))?),
                 Change::ForgetSession { id } => drop(sessions.remove(id)?),
-                Change::User { name, at, until } => drop(users.insert(name.as_str(), (*at, *until))?),
+                Change::User { name, epoch, until } => drop(users.insert(name.as_str(), (*epoch, *until))?),
                 Change::ForgetUser { name } => drop(users.remove(name.as_str())?),
                 Change::Attempts { key, count, expires } => drop(attempts.insert(key, (*count, *expires))?),
                 Change::ForgetAttempts { key } => drop(attempts.remove(key)?),

@@ -18,7 +18,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicI64, Ordering::SeqCst},
     },
     time::{Duration, SystemTime},
 };
@@ -47,7 +47,8 @@ pub struct Site {
     /// What stands in the configuration's file beside what every site needs.
     settings: String,
     pub key: String,
-    passed: Arc<AtomicU64>,
+    /// Milliseconds that the app's clock is ahead.
+    ahead: Arc<AtomicI64>,
     running: Option<Running>,
     more: Router<Arc<App>>,
     runtime: Runtime,
@@ -98,7 +99,7 @@ impl Site {
             folder: TempDir::new(),
             settings: settings.to_owned(),
             key: new_key(),
-            passed: Arc::default(),
+            ahead: Arc::default(),
             running: None,
             more,
             runtime: Runtime::new().expect("a runtime"),
@@ -146,8 +147,12 @@ impl Site {
     }
 
     fn run(&mut self) -> Result<(), String> {
-        let passed = Arc::clone(&self.passed);
-        let clock = move || SystemTime::now() + Duration::from_millis(passed.load(SeqCst));
+        let ahead = Arc::clone(&self.ahead);
+        let clock = move || {
+            let ahead = ahead.load(SeqCst);
+            let by = Duration::from_millis(ahead.unsigned_abs());
+            if ahead < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+        };
         let file = Some(self.folder.path().join("secure-app.toml"));
         let _inside = self.runtime.enter();
         self.running = Some(Running::start(file, Arc::new(clock), self.more.clone())?);
@@ -180,7 +185,12 @@ impl Site {
 
     /// The app's clock goes on by this much at once.
     pub fn advance(&self, by: Duration) {
-        self.passed.fetch_add(by.as_millis() as u64, SeqCst);
+        self.ahead.fetch_add(by.as_millis() as i64, SeqCst);
+    }
+
+    /// Somebody sets the machine's clock.
+    pub fn turn_back(&self, by: Duration) {
+        self.ahead.fetch_sub(by.as_millis() as i64, SeqCst);
     }
 
     pub fn https(&self) -> SocketAddr {
