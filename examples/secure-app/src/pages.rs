@@ -171,8 +171,8 @@ fn is_good(add: &Add) -> bool {
 
 fn full(too_large: &TooLarge) -> String {
     format!(
-        "Your cart is full: it lives in one cookie, which may have {} bytes and would have had {}. \
-         Nothing was added, and nothing was lost.",
+        "Your cart is full: it lives in one cookie, which may have {} bytes and would now have {}. \
+         This was not added, and nothing was lost.",
         too_large.max_set_cookie(),
         too_large.needed()
     )

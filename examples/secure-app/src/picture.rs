@@ -3,7 +3,7 @@
 use crate::session::Visit;
 use axum::http::{HeaderMap, header};
 use cookie_session::{MAX_SET_COOKIE, Session, SessionLayer};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// What the template draws.
 pub struct Picture {
@@ -172,6 +172,10 @@ fn seconds_between(from: SystemTime, to: SystemTime) -> u64 {
 
 /// A time that people read: at most two units of it.
 pub fn in_words(seconds: u64) -> String {
-    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    const UNITS: [(u64, &str, u64); 4] =
+        [(86_400, "d", u64::MAX), (3_600, "h", 24), (60, "min", 60), (1, "s", 60)];
+    let parts = UNITS.iter().map(|(unit, name, modulus)| (seconds / unit % modulus, name));
+    let shown = parts.skip_while(|(count, _)| *count == 0).take(2).filter(|(count, _)| *count > 0);
+    let words: Vec<String> = shown.map(|(count, name)| format!("{count}\u{a0}{name}")).collect();
+    if words.is_empty() { "no time".to_owned() } else { words.join(" ") }
 }
