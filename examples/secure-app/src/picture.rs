@@ -120,7 +120,8 @@ impl Picture {
                 id: meta.id().to_string().chars().take(8).collect(),
                 moments,
                 now: place(now),
-                parts: sent(headers, name).map(parts).unwrap_or_default(),
+                // Not of one that another takes the place of with this very page.
+                parts: sent(headers, name).filter(|_| !session.is_changed()).map(parts).unwrap_or_default(),
             }
         });
         Picture {

@@ -1,6 +1,7 @@
 //! Headless Chromium through ChromeDriver, in as much of WebDriver as the tests need.
 
-use crate::{PATIENCE, Reply, TempDir, spawn};
+use crate::{PATIENCE, Reply, TempDir, spawn, wait_for};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -45,6 +46,17 @@ pub struct StoredCookie {
 impl Browser {
     #[track_caller]
     pub fn start() -> Browser {
+        Browser::with(false)
+    }
+
+    /// One that takes any certificate.
+    #[track_caller]
+    pub fn trusting() -> Browser {
+        Browser::with(true)
+    }
+
+    #[track_caller]
+    fn with(any_certificate: bool) -> Browser {
         let folder = TempDir::new();
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").env("TMPDIR", folder.path());
@@ -81,6 +93,7 @@ impl Browser {
         let patience = PATIENCE.as_millis() as u64;
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
+            "acceptInsecureCerts": any_certificate,
             "timeouts": { "script": patience, "pageLoad": patience },
             "goog:chromeOptions": { "args": arguments },
         } } });
@@ -92,16 +105,83 @@ impl Browser {
 
     #[track_caller]
     fn command(&self, command: &str, body: Value) -> Value {
+        self.ask("POST", command, &body).unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    fn ask(&self, method: &str, command: &str, body: &Value) -> Result<Value, String> {
         let session = self.session.as_deref().expect("a session");
-        request(self.port, "POST", &format!("/session/{session}/{command}"), &body)
-            .unwrap_or_else(|error| panic!("{command}: {error}"))
+        request(self.port, method, &format!("/session/{session}/{command}"), body)
     }
 
     /// Goes to a page and returns its text.
     #[track_caller]
     pub fn go(&self, url: &str) -> String {
         self.command("url", json!({ "url": url }));
-        self.run("return document.body.innerText", json!([])).as_str().expect("text").to_owned()
+        self.text("body")
+    }
+
+    /// The address of the page that is shown.
+    #[track_caller]
+    pub fn address(&self) -> String {
+        let address = self.ask("GET", "url", &Value::Null).unwrap_or_else(|error| panic!("url: {error}"));
+        address.as_str().expect("text").to_owned()
+    }
+
+    /// The text that the first such element shows, by a CSS selector as below.
+    #[track_caller]
+    pub fn text(&self, selector: &str) -> String {
+        let text = self.run("return document.querySelector(arguments[0])?.innerText", json!([selector]));
+        text.as_str().unwrap_or_else(|| panic!("no {selector} at {}", self.address())).to_owned()
+    }
+
+    /// How many there are.
+    #[track_caller]
+    pub fn count(&self, selector: &str) -> usize {
+        let count = self.run("return document.querySelectorAll(arguments[0]).length", json!([selector]));
+        count.as_u64().expect("a number") as usize
+    }
+
+    /// Types, key by key.
+    #[track_caller]
+    pub fn type_into(&self, selector: &str, text: &str) {
+        self.command(&format!("element/{}/value", self.find(selector)), json!({ "text": text }));
+    }
+
+    /// Clicks on what leads to another page, and returns the text of that one.
+    #[track_caller]
+    pub fn follow(&self, selector: &str) -> String {
+        self.run("window.isLeft = true", json!([]));
+        self.command(&format!("element/{}/click", self.find(selector)), json!({}));
+        let arrived = json!({
+            "script": "return !window.isLeft && document.readyState === 'complete'",
+            "args": [],
+        });
+        // Between two pages there is none to ask.
+        wait_for("the next page", || {
+            self.ask("POST", "execute/sync", &arrived).is_ok_and(|arrived| arrived == true).then_some(())
+        });
+        self.text("body")
+    }
+
+    #[track_caller]
+    fn find(&self, selector: &str) -> String {
+        let found = self.command("element", json!({ "using": "css selector", "value": selector }));
+        let id = found.as_object().and_then(|object| object.values().next()?.as_str());
+        id.expect("an element's id").to_owned()
+    }
+
+    /// The room for the page, in pixels.
+    #[track_caller]
+    pub fn resize(&self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", size);
+    }
+
+    /// What is in sight, as PNG.
+    #[track_caller]
+    pub fn screenshot(&self) -> Vec<u8> {
+        let image = self.devtools("Page.captureScreenshot", json!({ "format": "png" }));
+        STANDARD.decode(image["data"].as_str().expect("text")).expect("base64")
     }
 
     /// Runs a function's body in the page; a promise that it returns is awaited.
@@ -146,15 +226,16 @@ impl Browser {
         }
     }
 
+    /// A command of the DevTools protocol, for this page.
     #[track_caller]
-    fn devtools(&self, command: &str) -> Value {
-        self.command("goog/cdp/execute", json!({ "cmd": command, "params": {} }))
+    pub fn devtools(&self, command: &str, parameters: Value) -> Value {
+        self.command("goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
     }
 
     /// All cookies that the browser keeps, whatever their site and path.
     #[track_caller]
     pub fn cookies(&self) -> Vec<StoredCookie> {
-        let cookies = self.devtools("Storage.getCookies");
+        let cookies = self.devtools("Storage.getCookies", json!({}));
         let stored = |cookie: &Value| {
             let text = |field: &str| cookie[field].as_str().expect(field).to_owned();
             let flag = |field: &str| cookie[field].as_bool().expect(field);
@@ -182,8 +263,30 @@ impl Browser {
     /// Forgets all cookies.
     #[track_caller]
     pub fn forget(&self) {
-        self.devtools("Storage.clearCookies");
+        self.devtools("Storage.clearCookies", json!({}));
         assert_eq!(self.cookies(), []);
+    }
+
+    /// Keeps this cookie too, as if the host of `url` had set it.
+    #[track_caller]
+    pub fn keep(&self, cookie: &StoredCookie, url: &str) {
+        assert!(!cookie.domain.starts_with('.') && !cookie.partitioned, "not of one host: {cookie:?}");
+        let mut same = json!({
+            "url": url,
+            "name": cookie.name,
+            "value": cookie.value,
+            "path": cookie.path,
+            "httpOnly": cookie.http_only,
+            "secure": cookie.secure,
+        });
+        if let Some(same_site) = &cookie.same_site {
+            same["sameSite"] = json!(same_site);
+        }
+        if let Some(expires) = cookie.expires {
+            same["expires"] = json!(expires);
+        }
+        self.devtools("Storage.setCookies", json!({ "cookies": [same] }));
+        assert!(self.cookies().contains(cookie), "{:?}", self.cookies());
     }
 }
 

@@ -141,8 +141,12 @@ impl Gates {
 
     /// The gate that a request names in this header.
     pub fn asked_for(&self, headers: &HeaderMap, header: &str) -> Option<Waiting> {
-        let name = headers.get(header)?.to_str().expect("text");
-        Some(self.0.lock().expect("no panic").remove(name).expect("a gate of this name"))
+        Some(self.named(headers.get(header)?.to_str().expect("text")))
+    }
+
+    /// A gate that was set up.
+    pub fn named(&self, name: &str) -> Waiting {
+        self.0.lock().expect("no panic").remove(name).expect("a gate of this name")
     }
 }
 
