@@ -208,8 +208,10 @@ async fn fill(
         let room = session.remaining();
         let mut card = format!("Gift {number}: with the best wishes of the house, and a cup of tea.");
         if room < 2 * card.len() {
-            // The last one takes what is left: a line has four bytes beside its card.
-            card = format!("{number}{}", "!".repeat(room.saturating_sub(8)));
+            // The last one takes what is left: a line has three bytes beside its card, or four beside a long one.
+            let length = room.saturating_sub(if room > 130 { 4 } else { 3 });
+            card = number.to_string();
+            card.push_str(&"!".repeat(length.saturating_sub(card.len())));
         }
         match add_line(&session, Add { tea: (number % 4) as u8, quantity: 1, card }) {
             Ok(()) => {}
