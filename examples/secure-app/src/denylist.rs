@@ -15,11 +15,12 @@ use std::{
     time::Duration,
 };
 
-/// A user who signs out more often, within the life of a session, signs out everywhere: so much memory, and no more,
+/// A user who signs out of more sessions, within [`LONGEST`], signs out everywhere: so much memory, and no more,
 /// can a user make this list take.
-const MOST_SESSIONS: usize = 1_000;
+const MOST_SESSIONS: usize = 10_000;
 
-/// No session lives longer, by the crate's own limit.
+/// No session lives longer, by the crate's own limit; so that a copy is refused also where a later configuration raises the
+/// timeouts, all entries are kept for so long.
 const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 pub struct Denylist {
@@ -72,10 +73,8 @@ impl Denylist {
     }
 
     /// Refuses one session from now on, here at once, and returns when that is on disk.
-    ///
-    /// Until its absolute deadline, and as much longer as clocks may differ: no copy is good after that.
     pub async fn sign_out(&self, meta: &SessionMeta, user: &str) -> Result<(), StoreError> {
-        let until = milliseconds(meta.absolute_deadline() + CLOCK_SKEW);
+        let until = milliseconds(meta.renewed_at() + LONGEST + CLOCK_SKEW);
         let written = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
             let signed_out = users.entry(user.to_owned()).or_default();

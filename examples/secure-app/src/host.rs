@@ -59,7 +59,9 @@ impl Hosts {
     }
 
     fn redirect(&self, host: &Host, uri: &Uri) -> Response {
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        // `OPTIONS *` has no path.
+        let path = uri.path_and_query().map(|path| path.as_str()).filter(|path| path.starts_with('/'));
+        let Some(path) = path else { return StatusCode::BAD_REQUEST.into_response() };
         match HeaderValue::try_from(format!("{}{path}", self.origin(host))) {
             // 308: a form that is posted over plain HTTP has been read by others already, but at least arrives.
             Ok(location) => (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response(),

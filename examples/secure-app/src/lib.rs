@@ -16,6 +16,7 @@ pub mod picture;
 pub mod reload;
 pub mod server;
 pub mod session;
+pub mod shares;
 pub mod store;
 pub mod tls;
 
@@ -38,7 +39,7 @@ use axum::{
     extract::{ConnectInfo, DefaultBodyLimit, Request, State},
     http::StatusCode,
     middleware::{Next, from_fn, from_fn_with_state, map_response},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use axum_server::tls_rustls::RustlsConfig;
 use cookie_session::{KeyRingHandle, SessionLayer};
@@ -49,15 +50,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::Semaphore;
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 /// Of a request's body.
 const BODY_BYTES: usize = 16 * 1024;
-/// To read a request's body and to answer it.
-const TIMEOUT: Duration = Duration::from_secs(20);
-/// At a time; more are told to come back.
-const REQUESTS: usize = 1_000;
 /// How often what has expired is forgotten.
 const SWEEP: Duration = Duration::from_secs(10 * 60);
 
@@ -172,8 +168,8 @@ impl App {
             .layer(csrf::layer())
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(from_fn_with_state(hosts, host::check))
-            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIMEOUT))
-            .layer(from_fn_with_state(Arc::new(Semaphore::new(REQUESTS)), bounded))
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, server::ANSWER))
+            .layer(from_fn_with_state(server::requests(), server::bounded))
             .layer(CatchPanicLayer::custom(errors::panicked))
             .layer(from_fn(errors::show))
             .layer(from_fn_with_state(headers, headers::set))
@@ -275,11 +271,4 @@ async fn client(
     let client = Client::of(peer, tls, request.headers(), &settings.trusted_proxies);
     request.extensions_mut().insert(client);
     next.run(request).await
-}
-
-async fn bounded(State(turns): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    match turns.try_acquire() {
-        Ok(_turn) => next.run(request).await,
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, [(axum::http::header::RETRY_AFTER, "1")]).into_response(),
-    }
 }

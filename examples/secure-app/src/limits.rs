@@ -9,13 +9,14 @@
 //! parallel no more get through than of guesses in turn. A name that no user has is counted like any other.
 
 use crate::{
+    client::network,
     clock::{Clock, milliseconds},
     store::{Change, Store, StoreError},
 };
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -56,9 +57,9 @@ pub struct Limits {
     clock: Clock,
 }
 
-/// An attempt that was counted. Unless it [succeeds](Limits::succeeded), it stays so.
+/// An attempt that was counted, and in which windows. Unless it [succeeds](Limits::succeeded), it stays so.
 #[must_use]
-pub struct Attempt([Key; 2]);
+pub struct Attempt([(Key, u64); 2]);
 
 /// Why a password is not even looked at.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Limits {
     /// Counts an attempt, unless its user name or address is locked. Returns when the count is on disk.
     pub async fn begin(&self, user: &str, address: IpAddr) -> Result<Attempt, Refused> {
         let keys = [key(PAIR, user, address), key(ADDRESS, "", address)];
-        let written = {
+        let (written, attempt) = {
             let now = milliseconds((self.clock)());
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
             for (rule, key) in RULES.iter().zip(&keys).rev() {
@@ -98,7 +99,8 @@ impl Limits {
                 }
             }
             let mut changes = Vec::new();
-            for (rule, key) in RULES.iter().zip(&keys) {
+            let mut windows = [0; 2];
+            for ((rule, key), counted) in RULES.iter().zip(&keys).zip(&mut windows) {
                 let window = now + milliseconds_of(rule.window);
                 let record = records.entry(*key).or_insert(Record { count: 0, expires: window, window });
                 if record.expires <= now {
@@ -108,14 +110,24 @@ impl Limits {
                 if record.count == rule.most {
                     record.expires = now + milliseconds_of(rule.lock);
                 }
+                *counted = record.window;
                 changes.push(Change::Attempts { key: *key, count: record.count, expires: record.expires });
             }
             changes.extend(make_room(&mut records, self.most_records, now));
             // Handed over under the lock, so that the disk sees the counts in their order.
-            self.store.write(changes)
+            (
+                self.store.write(changes),
+                Attempt([(keys[PAIR], windows[PAIR]), (keys[ADDRESS], windows[ADDRESS])]),
+            )
         };
-        written.await.map_err(Refused::Store)?;
-        Ok(Attempt(keys))
+        match written.await {
+            Ok(()) => Ok(attempt),
+            Err(error) => {
+                // No password is looked at: a full disk is no wrong password.
+                let _ = self.give_back(attempt).await;
+                Err(Refused::Store(error))
+            }
+        }
     }
 
     /// The password was right: the attempts of this user name from this address are forgotten, and the
@@ -129,12 +141,15 @@ impl Limits {
         self.settle(attempt, false).await
     }
 
-    async fn settle(&self, Attempt(keys): Attempt, right: bool) -> Result<(), StoreError> {
+    async fn settle(&self, Attempt(counted): Attempt, right: bool) -> Result<(), StoreError> {
         let written = {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
             let mut changes = Vec::new();
-            for (kind, key) in keys.into_iter().enumerate() {
-                let Some(record) = records.get_mut(&key) else { continue };
+            for (kind, (key, window)) in counted.into_iter().enumerate() {
+                // Of a later window there is nothing to give back.
+                let Some(record) = records.get_mut(&key).filter(|record| record.window == window) else {
+                    continue;
+                };
                 record.count -= 1;
                 if record.count + 1 == RULES[kind].most {
                     record.expires = record.window;
@@ -215,14 +230,6 @@ fn key(kind: usize, user: &str, address: IpAddr) -> Key {
     let mut key = [kind as u8; 17];
     key[1..].copy_from_slice(&digest[..16]);
     key
-}
-
-/// Whom an address stands for. Of IPv6 the first 64 bits: who has one address there has them all (RFC 6177).
-pub fn network(address: IpAddr) -> Ipv6Addr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 64),
-    }
 }
 
 fn milliseconds_of(duration: Duration) -> u64 {

@@ -2,7 +2,7 @@
 
 use crate::{
     App,
-    client::Client,
+    client::{Client, network},
     limits::Refused,
     passwords::Busy,
     picture::Picture,
@@ -321,7 +321,7 @@ async fn check(
         }
         Err(Refused::Store(_)) => return Err(Failure::Unavailable),
     };
-    match app.passwords.check(name, password).await {
+    match app.passwords.check(network(client.address), name, password).await {
         Ok(Some(stamp)) => {
             // The writer has logged why it may have failed: then the count stays on disk, and is one too many.
             let _ = app.limits.succeeded(attempt).await;

@@ -1,23 +1,18 @@
 //! Passwords: argon2id with OWASP's parameters, off the async threads, a few at a time, and in the same time whether
 //! the user exists or not.
 
+use crate::shares::Shares;
 use arc_swap::ArcSwap;
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
     password_hash::phc::PasswordHash,
 };
 use sha2::{Digest as _, Sha256};
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{collections::HashMap, net::Ipv6Addr, sync::Arc};
 use tokio::sync::Semaphore;
 
-/// More would wait longer than a request may take.
-const MOST_WAITING: usize = 64;
+/// Checks that wait or run, of all clients and of one: more would wait for seconds, and nobody is to have all turns.
+const CHECKS: (usize, usize) = (64, 16);
 
 /// Stands in a session, so that it ends when the user's password changes: the beginning of a SHA-256 of the hash.
 pub type Stamp = [u8; 8];
@@ -145,10 +140,10 @@ pub struct Passwords {
     users: ArcSwap<Users>,
     /// As many at a time as there are cores: each takes one, and 19 MiB.
     turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    checks: Arc<Shares>,
 }
 
-/// Too many wait to have a password checked.
+/// Too many passwords wait to be checked.
 #[derive(Debug)]
 pub struct Busy;
 
@@ -158,7 +153,7 @@ impl Passwords {
         Passwords {
             users: ArcSwap::from_pointee(users),
             turns: Arc::new(Semaphore::new(cores)),
-            waiting: AtomicUsize::new(0),
+            checks: Shares::new(CHECKS.0, CHECKS.1),
         }
     }
 
@@ -171,15 +166,18 @@ impl Passwords {
     }
 
     /// The user's stamp if the password is right.
-    pub async fn check(&self, name: String, password: String) -> Result<Option<Stamp>, Busy> {
-        let turn = {
-            let _waits = Waits::new(&self.waiting)?;
-            Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Busy)?
-        };
+    pub async fn check(
+        &self,
+        client: Ipv6Addr,
+        name: String,
+        password: String,
+    ) -> Result<Option<Stamp>, Busy> {
+        let share = self.checks.take(Some(client)).ok_or(Busy)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Busy)?;
         let users = self.users.load_full();
         let check = move || {
             // Held until the work is done, also when the client has gone meanwhile.
-            let _turn = turn;
+            let _held = (share, turn);
             let (hash, stamp) = match users.hashes.get(&name) {
                 Some(hash) => (hash, users.stamp(&name)),
                 None => (&users.decoy, None),
@@ -188,20 +186,5 @@ impl Passwords {
             stamp.filter(|_| right)
         };
         Ok(tokio::task::spawn_blocking(check).await.unwrap_or_default())
-    }
-}
-
-struct Waits<'w>(&'w AtomicUsize);
-
-impl<'w> Waits<'w> {
-    fn new(waiting: &'w AtomicUsize) -> Result<Self, Busy> {
-        let waits = Waits(waiting);
-        if waiting.fetch_add(1, Relaxed) < MOST_WAITING { Ok(waits) } else { Err(Busy) }
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }

@@ -1,21 +1,33 @@
 //! The listeners: what a connection may cost, and an end without losing a request.
 
-use crate::limits::network;
-use axum::{Router, extract::ConnectInfo};
+use crate::{
+    client::{Client, network},
+    pages::HEALTH,
+    shares::{Share, Shares},
+};
+use axum::{
+    Extension, Router,
+    body::{Body, Bytes, HttpBody},
+    extract::{ConnectInfo, Request, State},
+    http::{StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
 use axum_server::{
-    Control, Handle,
+    ConnectionShutdown, Control, Handle,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
+use http_body::{Frame, SizeHint};
 use ipnet::IpNet;
 use std::{
-    collections::HashMap,
     io,
-    net::{Ipv6Addr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError},
+    net::{SocketAddr, TcpListener},
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tower::{Layer as _, Service};
 
 /// To send a request's head, the first of a connection or the next.
@@ -24,10 +36,18 @@ const HEAD: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Of the head of a request; two full cookies, and then some.
 const HEAD_BYTES: usize = 16 * 1024;
-/// At a time. Each may be idle for long, so that nobody may have them all.
-const CONNECTIONS: usize = 2_000;
-/// Of one address, or of one IPv6 network of 64 bits. Proxies that are trusted speak for many.
-const CONNECTIONS_OF_ONE: usize = 100;
+/// At a time, of all clients and of one. Each may be idle for long.
+const CONNECTIONS: (usize, usize) = (2_000, 100);
+/// Of one HTTP/2 connection, at a time.
+const STREAMS: u32 = 16;
+/// At a time, of all clients and of one, until their responses are sent.
+const REQUESTS: (usize, usize) = (1_000, 100);
+/// To read a request's body and to make a response.
+pub const ANSWER: Duration = Duration::from_secs(20);
+/// To take that response. A client may grant a byte at a time, or none (HTTP/2), and each response takes memory.
+const SEND: Duration = Duration::from_secs(60);
+/// Of a response that are given away at a time.
+const PIECE: usize = 16 * 1024;
 /// For requests under way when the server is asked to stop.
 pub const GRACE: Duration = Duration::from_secs(15);
 
@@ -51,13 +71,13 @@ pub struct Listeners {
 pub struct Connection {
     pub peer: SocketAddr,
     pub tls: bool,
-    /// Gives the connection's place back once it is over. `None`: it is not counted.
-    _place: Option<Arc<Place>>,
+    _share: Option<Arc<Share>>,
 }
 
 impl Connection {
-    pub fn uncounted(peer: SocketAddr, tls: bool) -> Connection {
-        Connection { peer, tls, _place: None }
+    /// One that no listener has taken.
+    pub fn new(peer: SocketAddr, tls: bool) -> Connection {
+        Connection { peer, tls, _share: None }
     }
 }
 
@@ -94,13 +114,12 @@ impl Bound {
             .first_request_timeout(HEAD);
         bound(plain.http_builder());
 
-        let places = Arc::new(Mutex::default());
+        let shares = Shares::new(CONNECTIONS.0, CONNECTIONS.1);
         let connections = |tls| PerConnection {
             app: app.clone(),
             tls,
-            control: control.clone(),
             trusted: trusted.into(),
-            places: Arc::clone(&places),
+            shares: Arc::clone(&shares),
         };
         let tasks =
             [tokio::spawn(secure.serve(connections(true))), tokio::spawn(plain.serve(connections(false)))];
@@ -130,7 +149,7 @@ fn bound(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
     builder
         .http2()
         .max_header_list_size(HEAD_BYTES as u32)
-        .max_concurrent_streams(100)
+        .max_concurrent_streams(STREAMS)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(HEAD);
 }
@@ -140,41 +159,8 @@ fn bound(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
 struct PerConnection {
     app: Router,
     tls: bool,
-    control: Control,
     trusted: Arc<[IpNet]>,
-    places: Arc<Places>,
-}
-
-/// How many connections whose network has.
-type Places = Mutex<HashMap<Ipv6Addr, usize>>;
-
-struct Place {
-    network: Ipv6Addr,
-    places: Arc<Places>,
-}
-
-impl Place {
-    fn take(places: &Arc<Places>, network: Ipv6Addr) -> Option<Place> {
-        let mut counts = places.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(network).or_default();
-        if *count >= CONNECTIONS_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Place { network, places: Arc::clone(places) })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.network);
-            }
-        }
-    }
+    shares: Arc<Shares>,
 }
 
 impl Service<SocketAddr> for PerConnection {
@@ -187,19 +173,98 @@ impl Service<SocketAddr> for PerConnection {
     }
 
     fn call(&mut self, peer: SocketAddr) -> Self::Future {
-        let refused = |why| std::future::ready(Err(io::Error::other(why)));
-        if self.control.connection_count() >= CONNECTIONS {
-            return refused("too many connections");
-        }
         let address = peer.ip().to_canonical();
-        let mut connection = Connection::uncounted(peer, self.tls);
-        if !self.trusted.iter().any(|proxies| proxies.contains(&address)) {
-            match Place::take(&self.places, network(address)) {
-                Some(place) => connection._place = Some(Arc::new(place)),
-                None => return refused("too many connections of one address"),
-            }
-        }
+        let speaks_for_many = self.trusted.iter().any(|proxies| proxies.contains(&address));
+        let Some(share) = self.shares.take((!speaks_for_many).then(|| network(address))) else {
+            return std::future::ready(Err(io::Error::other("too many connections")));
+        };
+        let connection = Connection { peer, tls: self.tls, _share: Some(Arc::new(share)) };
         let connection = ConnectInfo(connection);
         std::future::ready(Ok(axum::Extension(connection).layer(self.app.clone())))
+    }
+}
+
+/// The shares that [`bounded`] gives out.
+pub fn requests() -> Arc<Shares> {
+    Shares::new(REQUESTS.0, REQUESTS.1)
+}
+
+/// Takes so many requests at a time, and of one client not all of them.
+pub async fn bounded(
+    State(shares): State<Arc<Shares>>,
+    Extension(client): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // Load balancers are to know that the server is there, however busy it is.
+    if request.uri().path() == HEALTH {
+        return next.run(request).await;
+    }
+    let Some(share) = shares.take(Some(network(client.address))) else {
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
+    };
+    let connection = request.extensions().get::<ConnectionShutdown>().cloned();
+    let response = next.run(request).await;
+    let deadline = connection.map(|connection| {
+        let close = async move {
+            tokio::time::sleep(SEND).await;
+            connection.shutdown();
+        };
+        Deadline(tokio::spawn(close).abort_handle())
+    });
+    response.map(|body| Body::new(Sent { body, piece: Bytes::new(), _share: share, _deadline: deadline }))
+}
+
+struct Deadline(AbortHandle);
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A response's body, which keeps the request's share until the connection has taken it all: in pieces, since a connection
+/// takes the next one only when the client has room for some of it.
+struct Sent {
+    body: Body,
+    piece: Bytes,
+    _share: Share,
+    _deadline: Option<Deadline>,
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.piece.is_empty() {
+            match std::task::ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.piece = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let length = self.piece.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.piece.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.piece.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.piece.len() as u64;
+        let of_body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower() + rest);
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }

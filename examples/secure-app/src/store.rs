@@ -3,10 +3,16 @@
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use std::{
+    collections::HashMap,
     fmt, fs,
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
@@ -16,6 +22,9 @@ const SESSIONS: TableDefinition<&[u8; 16], (u64, &str)> = TableDefinition::new("
 const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users signed out everywhere");
 /// Kind and hash → attempts counted, and when they expire.
 const ATTEMPTS: TableDefinition<&[u8; 17], (u32, u64)> = TableDefinition::new("attempts to sign in");
+
+/// How long a disk that said no is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// One change, as it is stored.
 #[derive(Clone, Debug)]
@@ -38,7 +47,10 @@ pub struct Stored {
 
 /// Whoever has something to store.
 #[derive(Clone)]
-pub struct Store(mpsc::Sender<Job>);
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    failing: Arc<AtomicBool>,
+}
 
 enum Job {
     Write { changes: Vec<Change>, done: oneshot::Sender<Result<(), StoreError>> },
@@ -63,7 +75,7 @@ pub struct Writer(Store, Option<thread::JoinHandle<()>>);
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let _ = self.0.0.send(Job::End);
+        let _ = self.0.jobs.send(Job::End);
         if let Some(thread) = self.1.take() {
             let _ = thread.join();
         }
@@ -87,17 +99,23 @@ impl Store {
             read(&database).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new().name("store".to_owned());
-        let thread =
-            thread.spawn(move || write_all(&database, &receiver)).map_err(|error| error.to_string())?;
-        let store = Store(sender);
+        let store = Store { jobs: sender, failing: Arc::default() };
+        let failing = Arc::clone(&store.failing);
+        let disk = Disk { path, database: Some(database), unwritten: HashMap::new(), failing };
+        let thread = thread.spawn(move || disk.work(&receiver)).map_err(|error| error.to_string())?;
         Ok((store.clone(), Writer(store, Some(thread)), stored))
     }
 
+    /// Whether the last changes have not come to the disk.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Relaxed)
+    }
+
     /// Returns once the changes are on disk. They are written in the order of the calls, even of calls whose
-    /// futures are dropped.
+    /// futures are dropped. After an error they are tried again, until they are on disk or the process ends.
     pub fn write(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        let sent = self.0.send(Job::Write { changes, done }).is_ok();
+        let sent = self.jobs.send(Job::Write { changes, done }).is_ok();
         async move {
             match written.await {
                 Ok(result) if sent => result,
@@ -143,36 +161,91 @@ fn read(database: &Database) -> Result<Stored, redb::Error> {
     Ok(stored)
 }
 
-/// A commit waits for the disk; whatever was asked for meanwhile goes into the next one together.
-fn write_all(database: &Database, jobs: &mpsc::Receiver<Job>) {
-    const MOST: usize = 1000;
-    let mut ends = false;
-    while !ends && let Ok(first) = jobs.recv() {
-        let (mut changes, mut waiting) = (Vec::new(), Vec::new());
-        for job in std::iter::once(first).chain(jobs.try_iter().take(MOST)) {
-            match job {
-                Job::Write { changes: more, done } => {
-                    changes.extend(more);
-                    waiting.push(done);
-                }
-                Job::End => ends = true,
-            }
-        }
-        let result = commit(database, &changes).map_err(|error| StoreError(error.to_string()));
-        if let Err(error) = &result {
-            tracing::error!(%error, "state is lost at the next restart");
-        }
-        for done in waiting {
-            // Whoever asked may have gone.
-            let _ = done.send(result.clone());
+impl Change {
+    /// What it is about: a later change of the same replaces it.
+    fn about(&self) -> (u8, Vec<u8>) {
+        match self {
+            Change::Session { id, .. } | Change::ForgetSession { id } => (0, id.to_vec()),
+            Change::User { name, .. } | Change::ForgetUser { name } => (1, name.clone().into_bytes()),
+            Change::Attempts { key, .. } | Change::ForgetAttempts { key } => (2, key.to_vec()),
         }
     }
 }
 
-fn commit(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
-    if changes.is_empty() {
-        return Ok(());
+struct Disk {
+    path: PathBuf,
+    /// `None`: after an error redb wants to be opened anew, and that has failed so far.
+    database: Option<Database>,
+    /// The latest change of each thing, of those that are not on disk.
+    unwritten: HashMap<(u8, Vec<u8>), Change>,
+    failing: Arc<AtomicBool>,
+}
+
+impl Disk {
+    /// A commit waits for the disk; whatever was asked for meanwhile goes into the next one together.
+    fn work(mut self, jobs: &mpsc::Receiver<Job>) {
+        const MOST: usize = 1000;
+        let mut ends = false;
+        while !ends {
+            let first = if self.unwritten.is_empty() {
+                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                jobs.recv_timeout(PAUSE)
+            };
+            let first = match first {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut waiting = Vec::new();
+            for job in first.into_iter().chain(jobs.try_iter().take(MOST)) {
+                match job {
+                    Job::Write { changes, done } => {
+                        self.unwritten.extend(changes.into_iter().map(|change| (change.about(), change)));
+                        waiting.push(done);
+                    }
+                    Job::End => ends = true,
+                }
+            }
+            let result = self.write();
+            for done in waiting {
+                // Whoever asked may have gone.
+                let _ = done.send(result.clone());
+            }
+        }
     }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let result = self.try_write();
+        match &result {
+            Ok(()) => self.unwritten.clear(),
+            // It is gone before it is opened anew: one process has one.
+            Err(_) => self.database = None,
+        }
+        match (&result, self.failing.swap(result.is_err(), Relaxed)) {
+            (Err(error), false) => {
+                tracing::error!(%error, "until it can: nobody signs in, and a restart forgets who signs out");
+            }
+            (Ok(()), true) => tracing::info!("the database is written again, and nothing is missing"),
+            _ => {}
+        }
+        result
+    }
+
+    fn try_write(&mut self) -> Result<(), StoreError> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => Database::create(&self.path).map_err(|error| StoreError(error.to_string()))?,
+        };
+        let database = self.database.insert(database);
+        commit(database, self.unwritten.values()).map_err(|error| StoreError(error.to_string()))
+    }
+}
+
+fn commit<'c>(database: &Database, changes: impl Iterator<Item = &'c Change>) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut sessions = transaction.open_table(SESSIONS)?;
