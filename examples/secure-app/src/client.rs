@@ -1,12 +1,30 @@
 //! `trust proxy`: who sent the request, and whether over TLS. A proxy's word is taken only if the connection comes from one
 //! of the configured networks; anybody else's `X-Forwarded-For` and `X-Forwarded-Proto` change nothing.
 
-use axum::http::{HeaderMap, HeaderName};
+use crate::shares::Share;
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName},
+    middleware::Next,
+    response::Response,
+};
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// How a request came in: the other end of the connection, and whether it is encrypted.
+#[derive(Clone)]
+pub struct Connection {
+    pub peer: SocketAddr,
+    pub tls: bool,
+    /// Of the connections that there may be; given back when this one is over.
+    pub share: Option<Arc<Share>>,
+}
 
 /// Stands in each request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +55,18 @@ impl Client {
         }
         client
     }
+}
+
+/// Says who it is to whoever asks further in.
+pub async fn identify(
+    State(trusted): State<Arc<[IpNet]>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let client = Client::of(connection.peer, connection.tls, request.headers(), &trusted);
+    request.extensions_mut().insert(client);
+    next.run(request).await
 }
 
 /// The elements of all headers of a name, in their order.

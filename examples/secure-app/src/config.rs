@@ -1,14 +1,17 @@
 //! Configuration: one TOML file, and environment variables over it. What nobody knows is refused, at start-up and whenever
 //! the file changes.
 
-use crate::passwords::User;
+use crate::{host::Host, passwords::User};
 use config::{Config, Environment, File, FileFormat};
 use cookie_session::SessionConfig;
 use ipnet::IpNet;
+use serde::{Deserialize as _, Deserializer, de::Error as _};
 use std::{
     fs,
     net::SocketAddr,
+    num::NonZeroU16,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 /// `SECURE_APP_HTTPS`, and with two underscores below a table: `SECURE_APP_SESSION__IDLE_TIMEOUT`.
@@ -20,9 +23,11 @@ const PREFIX: &str = "SECURE_APP";
 pub struct Settings {
     pub https: SocketAddr,
     pub http: SocketAddr,
-    pub hosts: Vec<String>,
-    pub public_port: Option<u16>,
+    #[serde(deserialize_with = "list")]
+    pub hosts: Vec<Host>,
+    pub public_port: Option<NonZeroU16>,
     pub data: PathBuf,
+    #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<IpNet>,
     pub log: Log,
     #[serde(default)]
@@ -51,6 +56,22 @@ pub enum Log {
     Json,
 }
 
+/// A list, or a text with commas, as environment variables are.
+fn list<'de, D: Deserializer<'de>, V: FromStr>(deserializer: D) -> Result<Vec<V>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Text(String),
+        List(Vec<String>),
+    }
+    let items = match Given::deserialize(deserializer)? {
+        Given::Text(text) => text.split(',').map(str::to_owned).collect(),
+        Given::List(list) => list,
+    };
+    let items = items.iter().map(|item| item.trim()).filter(|item| !item.is_empty());
+    items.map(|item| item.parse().map_err(|_| D::Error::custom("invalid"))).collect()
+}
+
 impl Settings {
     /// From the file, if one is given, and this process's environment.
     pub fn load(file: Option<&Path>) -> Result<Settings, String> {
@@ -64,15 +85,11 @@ impl Settings {
         // For the place of the fault without the line's text, which may hold a key.
         toml::from_str::<toml::Table>(text).map_err(|error| {
             let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
-            format!("{shown}, line {}: {}", before.lines().count().max(1), error.message())
+            format!("{shown}, line {}: {}", before.matches('\n').count() + 1, error.message())
         })?;
-        let environment = Environment::with_prefix(PREFIX)
-            .prefix_separator("_")
-            .separator("__")
-            .try_parsing(true)
-            .list_separator(",")
-            .with_list_parse_key("hosts")
-            .with_list_parse_key("trusted_proxies");
+        let environment = Environment::with_prefix(PREFIX).prefix_separator("_").separator("__");
+        let explain =
+            |error: config::ConfigError| format!("{shown}, or {PREFIX}_… over it: {}", explain("", &error));
         let config = (|| {
             Config::builder()
                 .set_default("https", "127.0.0.1:8443")?
@@ -87,16 +104,19 @@ impl Settings {
                 .add_source(environment)
                 .build()
         })()
-        .map_err(|error| explain(shown, &error))?;
-        let mut settings: Settings =
-            config.clone().try_deserialize().map_err(|error| explain(shown, &error))?;
+        .map_err(explain)?;
+        let mut settings: Settings = config.clone().try_deserialize().map_err(explain)?;
         settings.key_files = ["session.keys.primary_file", "session.keys.fallbacks_file"]
             .iter()
             .filter_map(|setting| config.get_string(setting).ok().map(PathBuf::from))
             .collect();
         settings.has_keys = config.get::<config::Value>("session.keys").is_ok();
-        if settings.hosts.is_empty() {
-            return Err(format!("{shown}: hosts: at least one name is needed, that users open the app by"));
+        for (key, is_there) in
+            [("hosts", !settings.hosts.is_empty()), ("data", !settings.data.as_os_str().is_empty())]
+        {
+            if !is_there {
+                return Err(format!("{shown}, or {PREFIX}_… over it: {}", expected(key)));
+            }
         }
         Ok(settings)
     }
@@ -110,13 +130,34 @@ impl Settings {
 const NAME: &str = "__Host-Http-id";
 
 /// Without the value: it may be a secret at the wrong place.
-fn explain(shown: &str, error: &config::ConfigError) -> String {
+fn explain(key: &str, error: &config::ConfigError) -> String {
+    let at = |inner: &str| if inner.is_empty() { key.to_owned() } else { inner.to_owned() };
     match error {
-        config::ConfigError::Type { key, expected, .. } => {
-            format!("{shown}: {}: not {expected}", key.as_deref().unwrap_or("a setting"))
+        config::ConfigError::At { key: inner, error, .. } => {
+            explain(&at(inner.as_deref().unwrap_or("")), error)
         }
-        config::ConfigError::At { key: Some(key), error, .. } => explain(&format!("{shown}: {key}"), error),
-        config::ConfigError::At { error, .. } => explain(shown, error),
-        error => format!("{shown}: {error}"),
+        config::ConfigError::Type { key: inner, .. } => expected(&at(inner.as_deref().unwrap_or(""))),
+        config::ConfigError::NotFound(name) => format!("{name} is missing"),
+        config::ConfigError::Message(text) if text.starts_with("unknown field") => {
+            let place = if key.is_empty() { String::new() } else { format!("{key}: ") };
+            format!("{place}{text}")
+        }
+        config::ConfigError::Message(text) if text.starts_with("missing field") => format!("{key}: {text}"),
+        _ => expected(key),
     }
+}
+
+fn expected(key: &str) -> String {
+    let expected = match key.split(['.', '[']).next().unwrap_or_default() {
+        "https" | "http" => "an address with a port, such as 127.0.0.1:8443",
+        "hosts" => "a list of host names, without scheme, port or wildcard; IPv6 addresses as [::1]",
+        "public_port" => "a port, from 1 to 65535",
+        "trusted_proxies" => "a list of networks, such as 10.0.0.0/8 or 127.0.0.1/32",
+        "log" => "text or json",
+        "tls" => "a table with the files certificate and key",
+        "users" => "tables with name and password_hash, in the file: [[users]]",
+        "data" => "a folder",
+        _ => "as in secure-app.example.toml",
+    };
+    format!("{}: expected {expected}", if key.is_empty() { "a setting" } else { key })
 }

@@ -1,5 +1,5 @@
-//! Cross-site request forgery: writes that another site made a browser send are refused, by `Sec-Fetch-Site` or, for browsers
-//! from before 2023, by `Origin`. The cookie's `SameSite=Lax` is the second wall.
+//! Cross-site request forgery: writes that another site made a browser send are refused, by `Sec-Fetch-Site` or, without it, by
+//! `Origin`. What has neither is no browser's, and passes. The cookie's `SameSite=Lax` is the second wall.
 
 use axum::{body::Body, http::StatusCode, response::IntoResponse as _, response::Response};
 use tower_http::csrf::{CsrfLayer, ProtectionError, ResponseForProtectionError};

@@ -1,7 +1,6 @@
 //! Error pages of the app's own, which tell nothing of what runs here: 404, 405, 413, 500 and all others, as a page or,
 //! under `/api`, as a problem document (RFC 9457).
 
-use crate::pages::Page;
 use askama::Template;
 use axum::{
     body::Body,
@@ -11,6 +10,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use std::any::Any;
+
+/// Marks a response that is an error and has a page of its own.
+#[derive(Clone, Copy)]
+pub struct Page;
 
 #[derive(Template)]
 #[template(path = "error.html")]
@@ -47,7 +50,7 @@ pub async fn show(request: Request, next: Next) -> Response {
 fn words(status: StatusCode) -> (&'static str, &'static str) {
     match status {
         StatusCode::FORBIDDEN => {
-            ("This did not come from here", "Open the page itself, and send the form again from there.")
+            ("Not allowed", "If a form led here: open its page anew, and send it from there.")
         }
         StatusCode::NOT_FOUND => ("Nothing here", "The address may be misspelt, or the page may be gone."),
         StatusCode::METHOD_NOT_ALLOWED => ("Not in this way", "This address takes another kind of request."),

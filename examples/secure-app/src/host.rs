@@ -9,7 +9,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use std::sync::Arc;
+use std::{net::Ipv6Addr, num::NonZeroU16, str::FromStr, sync::Arc};
+
+/// Answers load balancers, by any name and without TLS.
+pub const HEALTH: &str = "/health";
 
 /// The names that users open the app by, in their order.
 pub struct Hosts {
@@ -17,10 +20,33 @@ pub struct Hosts {
     port: u16,
 }
 
+/// A host name in small letters, an IPv4 address, or an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host(String);
 
+impl FromStr for Host {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Host, ()> {
+        let is_ipv6 = |text: &str| {
+            let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            bare.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+        };
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        let is_good = is_ipv6(text) || (text.len() <= 253 && text.split('.').all(is_label));
+        is_good.then(|| Host(text.to_ascii_lowercase())).ok_or(())
+    }
+}
+
 impl Host {
+    /// As certificates have it.
+    pub fn without_brackets(&self) -> &str {
+        self.0.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// No domain name that HSTS could be for: RFC 6797, 8.1.1 and 11.
     pub fn is_local(&self) -> bool {
         let name = self.0.as_str();
@@ -34,8 +60,7 @@ impl Host {
 impl Hosts {
     /// `port`: of the https listener, where no other is configured for users to open.
     pub fn new(settings: &Settings, port: u16) -> Hosts {
-        let names = settings.hosts.iter().map(|name| Host(name.to_ascii_lowercase())).collect();
-        Hosts { names, port: settings.public_port.unwrap_or(port) }
+        Hosts { names: settings.hosts.clone(), port: settings.public_port.map_or(port, NonZeroU16::get) }
     }
 
     /// The configured name that a request came to. HTTP/2 says it in the request's target.
@@ -91,8 +116,7 @@ pub async fn check(
     next: Next,
 ) -> Response {
     match hosts.of(&request) {
-        // Load balancers ask by address, and not over TLS.
-        _ if request.uri().path() == crate::pages::HEALTH => next.run(request).await,
+        _ if request.uri().path() == HEALTH => next.run(request).await,
         None => StatusCode::MISDIRECTED_REQUEST.into_response(),
         Some(host) if !client.https => hosts.redirect(host, request.uri()),
         Some(_) => next.run(request).await,

@@ -21,7 +21,6 @@ pub mod store;
 pub mod tls;
 
 use crate::{
-    client::Client,
     clock::Clock,
     config::Settings,
     denylist::Denylist,
@@ -29,28 +28,27 @@ use crate::{
     host::Hosts,
     limits::Limits,
     passwords::{Passwords, Users},
-    server::{Bound, Connection, Listeners},
+    server::{Bound, Listeners},
     session::Visit,
     store::{Store, Writer},
 };
 use arc_swap::ArcSwap;
 use axum::{
     Router,
-    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
     http::StatusCode,
-    middleware::{Next, from_fn, from_fn_with_state, map_response},
-    response::Response,
+    middleware::{from_fn, from_fn_with_state, map_response},
 };
 use axum_server::tls_rustls::RustlsConfig;
 use cookie_session::{KeyRingHandle, SessionLayer};
+use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
 /// Of a request's body.
 const BODY_BYTES: usize = 16 * 1024;
@@ -63,22 +61,41 @@ pub struct App {
     pub denylist: Arc<Denylist>,
     pub limits: Limits,
     pub passwords: Arc<Passwords>,
+    pub store: Store,
     pub clock: Clock,
     keys: KeyRingHandle,
     tls: RustlsConfig,
     file: Option<PathBuf>,
-    /// In use; of what is not reloaded, as it was at start-up.
+    /// As last taken over; but of them, only keys, certificate and users are in use before the next start.
     settings: ArcSwap<Settings>,
     files: Mutex<Files>,
+    had_demo: bool,
 }
 
 /// What to watch, and what was last seen there.
+#[derive(Default)]
 struct Files {
     paths: Vec<PathBuf>,
     seen: [u8; 32],
 }
 
-/// A running server. Dropped without [`stop`](Running::stop), it ends with its runtime.
+impl Files {
+    /// The settings. The files that they name are watched from now on, also if they turn out to be no good: they may
+    /// be mended. All are looked at before they are read, so that no change falls in between.
+    fn load(&mut self, file: Option<&Path>) -> Result<Settings, String> {
+        loop {
+            self.seen = fingerprint(&self.paths);
+            let settings = Settings::load(file)?;
+            let paths = paths(file, &settings);
+            if paths == self.paths {
+                return Ok(settings);
+            }
+            self.paths = paths;
+        }
+    }
+}
+
+/// A running server, until it is [stopped](Running::stop).
 pub struct Running {
     pub app: Arc<App>,
     /// The address that users open.
@@ -91,13 +108,19 @@ pub struct Running {
 impl Running {
     /// Starts everything. `more`: routes beside the shop's, behind the same layers.
     pub fn start(file: Option<PathBuf>, clock: Clock, more: Router<Arc<App>>) -> Result<Running, String> {
-        let (app, writer) = App::open(file, clock)?;
+        let Opened { app, writer, demo } = App::open(file, clock)?;
         let settings = app.settings.load_full();
         let bound = Bound::new(settings.https, settings.http)?;
-        let hosts = Arc::new(Hosts::new(&settings, bound.https.port()));
+        let (https, http) = (bound.https, bound.http);
+        let hosts = Arc::new(Hosts::new(&settings, https.port()));
         let url = hosts.url();
         let listeners = bound.serve(app.tls.clone(), &settings.trusted_proxies, &app.router(hosts, more))?;
         let tasks = [tokio::spawn(reload::watch(Arc::clone(&app))), tokio::spawn(sweep(Arc::clone(&app)))];
+        tracing::info!(%https, %http, "listening");
+        if let Some(password) = demo {
+            // Not by the log, but where standard output is kept as well, so is this.
+            println!("user: {DEMO}   password: {password}   (made for this start)");
+        }
         Ok(Running { app, url, listeners, tasks, _writer: writer })
     }
 
@@ -110,54 +133,73 @@ impl Running {
     }
 }
 
+/// What [`App::open`] gives.
+pub struct Opened {
+    pub app: Arc<App>,
+    pub writer: Writer,
+    /// The demo user's password, if there is that user.
+    pub demo: Option<String>,
+}
+
 impl App {
     /// Reads the configuration, and what was stored.
-    pub fn open(file: Option<PathBuf>, clock: Clock) -> Result<(Arc<App>, Writer), String> {
-        let settings = Settings::load(file.as_deref())?;
-        let paths = paths(file.as_deref(), &settings);
-        let files = Mutex::new(Files { seen: fingerprint(&paths), paths });
+    pub fn open(file: Option<PathBuf>, clock: Clock) -> Result<Opened, String> {
+        let mut files = Files::default();
+        let settings = files.load(file.as_deref())?;
         let tls = RustlsConfig::from_config(tls::config(&settings)?);
         if settings.tls.is_none() {
             tracing::warn!(
-                "browsers will not trust the certificate, made for this start alone; for a lasting one set \
-                 tls.certificate and tls.key (mkcert makes one for this machine, Let's Encrypt for a domain)"
+                "browsers will not trust the certificate: it is made for this start, and ends in 30 days; for a lasting \
+                 one, in the configuration's file: [tls] certificate = \"certificate.pem\", key = \"key.pem\" \
+                 (for this machine: mkcert -cert-file certificate.pem -key-file key.pem localhost)"
             );
         }
         if !settings.has_keys() {
             tracing::warn!(
-                "sessions end with this process; for a lasting key: openssl rand -base64 32 > session.key, \
+                "sessions end with this process; for a lasting key: (umask 077; openssl rand -base64 32 > session.key), \
                  and SECURE_APP_SESSION__KEYS__PRIMARY_FILE=session.key, or in the configuration's file \
                  [session.keys] primary_file = \"session.key\""
             );
         }
-        let users = if settings.users.is_empty() {
-            let password = passwords::random_password()?;
-            // To whoever sits at the terminal, and not to a log.
-            println!(
-                "user: {DEMO}   password: {password}   (made for this start; for users of your own see [[users]])"
+        let (users, demo) = if settings.users.is_empty() {
+            tracing::warn!(
+                "there is a user `{DEMO}`, whose password is printed; for users of your own see [[users]] in \
+                 secure-app.example.toml"
             );
-            Users::demo(DEMO, &password)?
+            let password = passwords::random_password()?;
+            (Users::demo(DEMO, &password)?, Some(password))
         } else {
-            Users::new(&settings.users)?
+            (Users::new(&settings.users)?, None)
         };
         let passwords = Arc::new(Passwords::new(users));
 
         let (store, writer, stored) = Store::open(&settings.data)?;
         let denylist = Denylist::new(stored.sessions, stored.users, store.clone(), Arc::clone(&clock));
         let denylist = Arc::new(denylist);
-        let limits = Limits::new(stored.attempts, Limits::MOST_RECORDS, store, Arc::clone(&clock));
+        let limits = Limits::new(stored.attempts, Limits::MOST_RECORDS, store.clone(), Arc::clone(&clock));
         let sessions =
             session::layer(&settings, Arc::clone(&denylist), Arc::clone(&passwords), Arc::clone(&clock))
                 .map_err(|error| format!("session: {error}"))?;
-        let keys = sessions.keys();
-        let settings = ArcSwap::from_pointee(settings);
-        let app = App { sessions, denylist, limits, passwords, clock, keys, tls, file, settings, files };
-        Ok((Arc::new(app), writer))
+        let app = App {
+            keys: sessions.keys(),
+            sessions,
+            denylist,
+            limits,
+            passwords,
+            store,
+            clock,
+            tls,
+            file,
+            had_demo: demo.is_some(),
+            settings: ArcSwap::from_pointee(settings),
+            files: Mutex::new(files),
+        };
+        Ok(Opened { app: Arc::new(app), writer, demo })
     }
 
     /// The whole app: the routes, and around them, from the inside out, the checklist.
     pub fn router(self: &Arc<Self>, hosts: Arc<Hosts>, more: Router<Arc<App>>) -> Router {
-        let settings = self.settings.load_full();
+        let trusted: Arc<[IpNet]> = self.settings.load().trusted_proxies.as_slice().into();
         let headers = Arc::new(Headers::new(Arc::clone(&hosts)));
         pages::routes()
             .merge(more)
@@ -166,7 +208,7 @@ impl App {
             .layer(map_response(headers::not_stored))
             .layer(self.sessions.clone())
             .layer(csrf::layer())
-            .layer(DefaultBodyLimit::max(BODY_BYTES))
+            .layer(RequestBodyLimitLayer::new(BODY_BYTES))
             .layer(from_fn_with_state(hosts, host::check))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, server::ANSWER))
             .layer(from_fn_with_state(server::requests(), server::bounded))
@@ -174,11 +216,12 @@ impl App {
             .layer(from_fn(errors::show))
             .layer(from_fn_with_state(headers, headers::set))
             .layer(from_fn(log::request))
-            .layer(from_fn_with_state(settings, client))
+            .layer(from_fn_with_state(trusted, client::identify))
     }
 
+    /// There is a user whose password was printed.
     pub fn is_demo(&self) -> bool {
-        self.settings.load().users.is_empty()
+        self.had_demo && self.settings.load().users.is_empty()
     }
 
     /// Files that [`reload`](App::reload) reads.
@@ -186,32 +229,46 @@ impl App {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).paths.clone()
     }
 
-    /// Takes over what has changed in the files: session keys, certificate and users, all or nothing. `false`:
-    /// they are as they were when last looked at.
-    pub fn reload(&self) -> Result<bool, String> {
+    /// Takes over what stands in the files by now: session keys, certificate and users, all or nothing. `false`:
+    /// they are as they were when last looked at; unless that is `forced`, nothing is done then.
+    pub fn reload(&self, forced: bool) -> Result<bool, String> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if fingerprint(&files.paths) == files.seen {
+        if !forced && fingerprint(&files.paths) == files.seen {
             return Ok(false);
         }
-        files.seen = fingerprint(&files.paths);
-        let new = Settings::load(self.file.as_deref())?;
-        // Watched also if they turn out to be no good: they may be mended.
-        files.paths = paths(self.file.as_deref(), &new);
-        files.seen = fingerprint(&files.paths);
-
+        let new = files.load(self.file.as_deref())?;
+        // A program that writes a file begins by emptying it.
+        let is_empty =
+            |path: &&PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
+        if let Some(path) = files.paths.iter().find(is_empty) {
+            return Err(format!(
+                "{} is empty: a file that is to hold nothing has an empty line",
+                path.display()
+            ));
+        }
         let old = self.settings.load_full();
+        // What the next start would refuse, this one does.
+        session::layer(
+            &new,
+            Arc::clone(&self.denylist),
+            Arc::clone(&self.passwords),
+            Arc::clone(&self.clock),
+        )
+        .map_err(|error| format!("session: {error}"))?;
         let ring = match (old.has_keys(), new.has_keys()) {
             (_, true) => Some(new.session.key_ring().map_err(|error| format!("session: {error}"))?),
             (true, false) => return Err("session.keys: there is no key any more".to_owned()),
             (false, false) => None,
         };
         let users = match (old.users.is_empty(), new.users.is_empty()) {
+            (_, false) => Some(Users::new(&new.users)?),
+            (false, true) => return Err("users: there are none any more".to_owned()),
             (true, true) => None,
-            _ => Some(Users::new(&new.users)?),
         };
         let tls = match (&old.tls, &new.tls) {
+            (_, Some(_)) => Some(tls::config(&new)?),
+            (Some(_), None) => return Err("tls: there is no certificate any more".to_owned()),
             (None, None) => None,
-            _ => Some(tls::config(&new)?),
         };
         // All is good; from here on nothing fails.
         if let Some(ring) = ring {
@@ -250,25 +307,20 @@ fn fingerprint(paths: &[PathBuf]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// Forgets what has expired, now and then; but not by a clock that has just been set: before it is set right again,
+/// nothing is to be forgotten by it.
 async fn sweep(app: Arc<App>) {
-    let mut ticks = tokio::time::interval(SWEEP);
+    const MOST: Duration = Duration::from_secs(60 * 60);
     loop {
-        ticks.tick().await;
+        let (begin, time) = (Instant::now(), (app.clock)());
+        tokio::time::sleep(SWEEP).await;
+        let passed = (app.clock)().duration_since(time).unwrap_or_default();
+        if passed.abs_diff(begin.elapsed()) > MOST {
+            tracing::warn!("the clock was set: what has expired by it is kept for now");
+            continue;
+        }
         // What goes wrong there is logged by the writer.
         let _ = app.limits.sweep().await;
         let _ = app.denylist.sweep().await;
     }
-}
-
-/// `trust proxy`, for whoever asks further in.
-async fn client(
-    State(settings): State<Arc<Settings>>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let Connection { peer, tls, .. } = connection;
-    let client = Client::of(peer, tls, request.headers(), &settings.trusted_proxies);
-    request.extensions_mut().insert(client);
-    next.run(request).await
 }

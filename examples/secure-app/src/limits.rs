@@ -75,10 +75,9 @@ impl Limits {
     pub const MOST_RECORDS: usize = 100_000;
 
     pub fn new(stored: Vec<(Key, (u32, u64))>, most_records: usize, store: Store, clock: Clock) -> Limits {
-        let now = milliseconds(clock());
+        // Also what has expired meanwhile: the next sweep takes it from the disk too.
         let records = stored
             .into_iter()
-            .filter(|(_, (_, expires))| *expires > now)
             .map(|(key, (count, expires))| (key, Record { count, expires, window: expires }))
             .collect();
         Limits { records: Mutex::new(records), most_records, store, clock }

@@ -1,4 +1,5 @@
-//! The log: one line for each request, as text or JSON; never a cookie, a password, a query or a name that somebody typed.
+//! The log: one line for each request, as text or JSON; never a cookie, a password, a query, or a user name whose password
+//! was not right.
 
 use crate::{client::Client, config::Log};
 use axum::{Extension, extract::Request, middleware::Next, response::Response};

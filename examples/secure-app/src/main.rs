@@ -2,7 +2,7 @@
 
 use axum::Router;
 use secure_app::{Running, config::Settings, log, passwords, server::GRACE};
-use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::SystemTime};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::SystemTime};
 
 const USAGE: &str = "\
 usage: secure-app [FILE]          run; FILE: the configuration, as in secure-app.example.toml
@@ -31,13 +31,20 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(file: Option<PathBuf>) -> Result<(), String> {
+    // A signal that comes before anything else is ready does not end the process.
+    #[cfg(unix)]
+    let _hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    if let Some(file) = file.as_deref().filter(|file| !file.exists()) {
+        return Err(format!("{}: no such file\n{USAGE}", file.display()));
+    }
     // Read twice, so that a fault in it is said before anything else is.
     log::start(Settings::load(file.as_deref())?.log);
     let running = Running::start(file, Arc::new(SystemTime::now), Router::new())?;
     println!("{}/", running.url);
     asked_to_stop().await?;
-    tracing::info!("stopping");
+    tracing::info!("stopping: requests under way are answered");
     running.stop(GRACE).await;
+    tracing::info!("stopped");
     Ok(())
 }
 
@@ -57,15 +64,23 @@ async fn asked_to_stop() -> Result<(), String> {
     interrupted.await.map_err(|error| error.to_string())
 }
 
+/// From a terminal without showing it, and twice; else the first line of standard input.
 fn hash_password() -> Result<(), String> {
-    eprint!("password: ");
-    let _ = std::io::stderr().flush();
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(|error| error.to_string())?;
-    let password = line.trim_end_matches(['\r', '\n']);
+    let fault = |error: std::io::Error| error.to_string();
+    let password = if std::io::stdin().is_terminal() {
+        let password = rpassword::prompt_password("password: ").map_err(fault)?;
+        if rpassword::prompt_password("again: ").map_err(fault)? != password {
+            return Err("these are two different passwords".to_owned());
+        }
+        password
+    } else {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map_err(fault)?;
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    };
     if password.chars().count() < 8 {
         return Err("a password has at least 8 characters".to_owned());
     }
-    println!("{}", passwords::hash(password)?);
+    println!("{}", passwords::hash(&password)?);
     Ok(())
 }

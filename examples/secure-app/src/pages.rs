@@ -3,6 +3,8 @@
 use crate::{
     App,
     client::{Client, network},
+    errors::Page,
+    host::HEALTH,
     limits::Refused,
     passwords::Busy,
     picture::Picture,
@@ -18,9 +20,7 @@ use axum::{
 };
 use cookie_session::{MAX_SET_COOKIE, Session, TooLarge, UpdateError};
 use std::sync::Arc;
-
-/// Answers load balancers, by any name and without TLS.
-pub const HEALTH: &str = "/health";
+use tracing::Instrument as _;
 
 pub struct Tea {
     pub name: &'static str,
@@ -47,12 +47,8 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/session", get(api_session))
         .route("/api/cart", post(api_add))
         .route("/favicon.svg", get(favicon))
-        .route(HEALTH, get(|| async { "ok\n" }))
+        .route(HEALTH, get(health))
 }
-
-/// Marks a response whose error page is its own.
-#[derive(Clone, Copy)]
-pub struct Page;
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -136,6 +132,13 @@ async fn home(State(app): State<Arc<App>>, session: Session<Visit>, headers: Hea
 async fn favicon() -> impl IntoResponse {
     let headers = [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=86400")];
     (headers, include_str!("../assets/favicon.svg"))
+}
+
+async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    if app.store.is_failing() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the database is not written\n");
+    }
+    (StatusCode::OK, "ok\n")
 }
 
 // ------------------------------------------------------------------------------------------------ The cart
@@ -260,7 +263,8 @@ async fn login(
     Form(Credentials { username, password }): Form<Credentials>,
 ) -> Result<Response, UpdateError> {
     // In a task of its own: a client that goes away neither stops the check nor keeps what it would get back.
-    let check = tokio::spawn(check(Arc::clone(&app), client, username.clone(), password));
+    let check = check(Arc::clone(&app), client, username.clone(), password).in_current_span();
+    let check = tokio::spawn(check);
     let failure = match check.await {
         Ok(Ok(stamp)) => match session::sign_in(&session, &app.denylist, &username, stamp).await {
             Ok(()) => {
@@ -319,7 +323,10 @@ async fn check(
             tracing::warn!(address = %client.address, seconds, "signing in is locked");
             return Err(Failure::Locked(seconds));
         }
-        Err(Refused::Store(_)) => return Err(Failure::Unavailable),
+        Err(Refused::Store(error)) => {
+            tracing::error!(%error, "nobody can sign in");
+            return Err(Failure::Unavailable);
+        }
     };
     match app.passwords.check(network(client.address), name, password).await {
         Ok(Some(stamp)) => {

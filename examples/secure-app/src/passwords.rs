@@ -28,38 +28,31 @@ pub struct User {
 
 /// All users, replaced as a whole when the configuration changes.
 pub struct Users {
-    hashes: HashMap<String, String>,
-    stamps: HashMap<String, Stamp>,
+    /// By name: the hash, and the stamp of sessions.
+    known: HashMap<String, (String, Stamp)>,
     /// Checked for names that no user has: nobody knows its password.
     decoy: String,
 }
 
 impl Users {
     pub fn new(users: &[User]) -> Result<Users, String> {
-        let mut hashes = HashMap::new();
-        let mut dearest = OWASP;
+        let mut known = HashMap::new();
+        let mut costs = vec![OWASP];
         for User { name, password_hash } in users {
-            let params = parameters(password_hash)
-                .map_err(|error| format!("the password_hash of user {name:?} {error}"))?;
-            if cost(&params) > cost(&dearest) {
-                dearest = params;
-            }
-            if hashes.insert(name.clone(), password_hash.clone()).is_some() {
-                return Err(format!("user {name:?} stands there twice"));
+            let cost = cost(password_hash)
+                .map_err(|error| format!("users: the password_hash of {name:?} {error}"))?;
+            costs.push(cost);
+            if known.insert(name.clone(), (password_hash.clone(), stamp(password_hash))).is_some() {
+                return Err(format!("users: {name:?} stands there twice"));
             }
         }
-        if hashes
-            .values()
-            .filter_map(|hash| parameters(hash).ok())
-            .any(|params| cost(&params) < cost(&dearest))
-        {
+        let dearest = costs.iter().copied().max_by_key(work).unwrap_or(OWASP);
+        if costs.iter().skip(1).any(|cost| work(cost) < work(&dearest)) {
             tracing::warn!(
                 "password hashes differ in cost: the time of an answer may tell which users exist"
             );
         }
-        let decoy = hash_with(&random_password()?, dearest)?;
-        let stamps = hashes.iter().map(|(name, hash)| (name.clone(), stamp(hash))).collect();
-        Ok(Users { hashes, stamps, decoy })
+        Ok(Users { known, decoy: hash_with(&random_password()?, dearest)? })
     }
 
     /// One user, whose name and password are for everyone to see in the terminal. The stamp is that of the name: the
@@ -67,13 +60,15 @@ impl Users {
     pub fn demo(name: &str, password: &str) -> Result<Users, String> {
         let hash = hash(password)?;
         let mut users = Users::new(&[User { name: name.to_owned(), password_hash: hash }])?;
-        users.stamps.insert(name.to_owned(), stamp(name));
+        if let Some((_, of_password)) = users.known.get_mut(name) {
+            *of_password = stamp(name);
+        }
         Ok(users)
     }
 
     /// `None`: there is no such user (any more).
     pub fn stamp(&self, name: &str) -> Option<Stamp> {
-        self.stamps.get(name).copied()
+        self.known.get(name).map(|(_, stamp)| *stamp)
     }
 }
 
@@ -83,17 +78,20 @@ fn stamp(of: &str) -> Stamp {
     stamp
 }
 
-/// OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane. About 20 ms of one core.
-const OWASP: (u32, u32, u32) = (19 * 1024, 2, 1);
-
+/// Memory in KiB, passes and lanes.
 type Cost = (u32, u32, u32);
 
-fn cost(params: &Cost) -> u64 {
-    u64::from(params.0) * u64::from(params.1)
+/// OWASP Password Storage Cheat Sheet, the first of its settings: 19 MiB, two passes, one lane. About 20 ms of one core.
+const OWASP: Cost = (19 * 1024, 2, 1);
+/// The least work among them: 7 MiB, five passes.
+const LEAST: Cost = (7 * 1024, 5, 1);
+
+fn work((memory, passes, _): &Cost) -> u64 {
+    u64::from(*memory) * u64::from(*passes)
 }
 
-/// Memory in KiB, passes and lanes of a hash that this app would check.
-fn parameters(hash: &str) -> Result<Cost, &'static str> {
+/// What a hash costs, if this app would check it.
+fn cost(hash: &str) -> Result<Cost, &'static str> {
     const HOW: &str = "is not one that `secure-app hash-password` makes ($argon2id$v=19$…)";
     let hash = PasswordHash::new(hash).map_err(|_| HOW)?;
     let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(|_| HOW)?;
@@ -102,10 +100,9 @@ fn parameters(hash: &str) -> Result<Cost, &'static str> {
     }
     let params = Params::try_from(&hash).map_err(|_| HOW)?;
     let cost = (params.m_cost(), params.t_cost(), params.p_cost());
-    if self::cost(&cost) < self::cost(&OWASP) {
-        return Err(
-            "is weaker than OWASP asks for (m=19456,t=2): make it anew with `secure-app hash-password`",
-        );
+    if cost.0 < LEAST.0 || work(&cost) < work(&LEAST) {
+        return Err("is weaker than OWASP asks for (m=19456,t=2 or the like): make it anew with \
+                    `secure-app hash-password`");
     }
     // What one guess may cost this machine.
     if cost.0 > 256 * 1024 || cost.1 > 16 {
@@ -143,7 +140,7 @@ pub struct Passwords {
     checks: Arc<Shares>,
 }
 
-/// Too many passwords wait to be checked.
+/// Too many passwords wait to be checked, or the check broke.
 #[derive(Debug)]
 pub struct Busy;
 
@@ -178,13 +175,14 @@ impl Passwords {
         let check = move || {
             // Held until the work is done, also when the client has gone meanwhile.
             let _held = (share, turn);
-            let (hash, stamp) = match users.hashes.get(&name) {
-                Some(hash) => (hash, users.stamp(&name)),
+            let (hash, stamp) = match users.known.get(&name) {
+                Some((hash, stamp)) => (hash, Some(*stamp)),
                 None => (&users.decoy, None),
             };
             let right = Argon2::default().verify_password(password.as_bytes(), hash.as_str()).is_ok();
             stamp.filter(|_| right)
         };
-        Ok(tokio::task::spawn_blocking(check).await.unwrap_or_default())
+        // A panic is no wrong password.
+        tokio::task::spawn_blocking(check).await.map_err(|_| Busy)
     }
 }

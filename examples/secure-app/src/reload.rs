@@ -17,31 +17,44 @@ use tokio::sync::Notify;
 /// Files are written in several steps; the last one counts.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// Where nobody tells of a change (a link that points elsewhere, a folder that comes later), it is found by looking.
+const LOOK: Duration = Duration::from_secs(30);
+
 /// Reloads for as long as the future is polled.
 pub async fn watch(app: Arc<App>) {
     let changed = Arc::new(Notify::new());
     let mut hangups = hangups();
+    let mut asked = false;
     loop {
         // Anew each time: the configuration may name other files by now. Only then is looked at the files, so
         // that no change falls in between.
         let watcher = watch_files(&app.files(), &changed);
         if let Err(error) = &watcher {
-            tracing::warn!(%error, "changes of files are not noticed; send SIGHUP");
+            tracing::warn!(%error, "changes of files are noticed only every half minute");
         }
         let reloading = Arc::clone(&app);
         // Reading files and making a decoy password take their time.
-        let _ = tokio::task::spawn_blocking(move || match reloading.reload() {
+        let _ = tokio::task::spawn_blocking(move || match reloading.reload(asked) {
             Ok(false) => {}
             Ok(true) => tracing::info!(
                 "session keys, certificate and users are in use as configured now; other settings at the next start"
             ),
-            Err(error) => tracing::error!(%error, "refused; what was in use before stays"),
+            Err(error) => tracing::error!(error, "refused; what was in use before stays"),
         })
         .await;
-        tokio::select! {
-            () = changed.notified() => tokio::time::sleep(SETTLE).await,
-            () = hangups.next() => {}
-        }
+        asked = tokio::select! {
+            () = changed.notified() => {
+                // Whoever is still writing is not waited for longer than this.
+                for _ in 0..50 {
+                    if tokio::time::timeout(SETTLE, changed.notified()).await.is_err() {
+                        break;
+                    }
+                }
+                false
+            }
+            () = tokio::time::sleep(LOOK) => false,
+            () = hangups.next() => true,
+        };
     }
 }
 
@@ -64,7 +77,10 @@ fn watch_files(files: &[PathBuf], changed: &Arc<Notify>) -> notify::Result<notif
         _ => PathBuf::from("."),
     };
     for folder in files.iter().map(folder).collect::<BTreeSet<_>>() {
-        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+        // The others all the same: one of them may hold the mend.
+        if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+            tracing::debug!(%error, folder = %folder.display(), "not watched");
+        }
     }
     Ok(watcher)
 }

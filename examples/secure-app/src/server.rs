@@ -1,8 +1,8 @@
 //! The listeners: what a connection may cost, and an end without losing a request.
 
 use crate::{
-    client::{Client, network},
-    pages::HEALTH,
+    client::{Client, Connection, network},
+    host::HEALTH,
     shares::{Share, Shares},
 };
 use axum::{
@@ -48,8 +48,8 @@ pub const ANSWER: Duration = Duration::from_secs(20);
 const SEND: Duration = Duration::from_secs(60);
 /// Of a response that are given away at a time.
 const PIECE: usize = 16 * 1024;
-/// For requests under way when the server is asked to stop.
-pub const GRACE: Duration = Duration::from_secs(15);
+/// For requests under way when the server is asked to stop: longer than one may take.
+pub const GRACE: Duration = Duration::from_secs(25);
 
 /// Both listeners, before anything is answered.
 pub struct Bound {
@@ -66,27 +66,20 @@ pub struct Listeners {
     pub http: SocketAddr,
 }
 
-/// Which listener a request came in by.
-#[derive(Clone)]
-pub struct Connection {
-    pub peer: SocketAddr,
-    pub tls: bool,
-    _share: Option<Arc<Share>>,
-}
-
-impl Connection {
-    /// One that no listener has taken.
-    pub fn new(peer: SocketAddr, tls: bool) -> Connection {
-        Connection { peer, tls, _share: None }
-    }
-}
-
 impl Bound {
     /// Port 0: any that is free.
     pub fn new(https: SocketAddr, http: SocketAddr) -> Result<Bound, String> {
         let bind = |address: SocketAddr, setting: &str| {
-            let fault =
-                |error: io::Error| format!("cannot listen on {address} (setting `{setting}`): {error}");
+            let fault = |error: io::Error| {
+                let what_to_do = match error.kind() {
+                    io::ErrorKind::AddrInUse => "; stop the program that does, or take another port",
+                    io::ErrorKind::PermissionDenied => {
+                        "; ports below 1024 take CAP_NET_BIND_SERVICE, or a forwarded port and `public_port`"
+                    }
+                    _ => "",
+                };
+                format!("cannot listen on {address} (setting `{setting}`): {error}{what_to_do}")
+            };
             let listener = TcpListener::bind(address).map_err(fault)?;
             let address = listener.local_addr().map_err(fault)?;
             Ok::<_, String>((listener, address))
@@ -106,13 +99,13 @@ impl Bound {
             .accept_error_handler(refused)
             .handle(Handle::with_control(control.clone()))
             .first_request_timeout(HEAD);
-        bound(secure.http_builder());
+        limit(secure.http_builder());
         let mut plain = axum_server::from_tcp(plain)
             .map_err(fault)?
             .accept_error_handler(refused)
             .handle(Handle::with_control(control.clone()))
             .first_request_timeout(HEAD);
-        bound(plain.http_builder());
+        limit(plain.http_builder());
 
         let shares = Shares::new(CONNECTIONS.0, CONNECTIONS.1);
         let connections = |tls| PerConnection {
@@ -139,12 +132,16 @@ impl Listeners {
     }
 }
 
-/// Whoever scans the internet comes by: no more than a line for those who look for one.
 fn refused(peer: Option<&SocketAddr>, error: &io::Error) {
-    tracing::debug!(?peer, %error, "no connection");
+    match peer {
+        // Whoever scans the internet comes by: no more than a line for those who look for one.
+        Some(peer) => tracing::debug!(%peer, %error, "no connection"),
+        // Most often `ulimit -n` is less than all connections take.
+        None => tracing::warn!(%error, "no connection can be accepted"),
+    }
 }
 
-fn bound(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
     builder.http1().header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
     builder
         .http2()
@@ -176,9 +173,10 @@ impl Service<SocketAddr> for PerConnection {
         let address = peer.ip().to_canonical();
         let speaks_for_many = self.trusted.iter().any(|proxies| proxies.contains(&address));
         let Some(share) = self.shares.take((!speaks_for_many).then(|| network(address))) else {
+            tracing::info!(%peer, "too many connections: this one is closed");
             return std::future::ready(Err(io::Error::other("too many connections")));
         };
-        let connection = Connection { peer, tls: self.tls, _share: Some(Arc::new(share)) };
+        let connection = Connection { peer, tls: self.tls, share: Some(Arc::new(share)) };
         let connection = ConnectInfo(connection);
         std::future::ready(Ok(axum::Extension(connection).layer(self.app.clone())))
     }

@@ -93,7 +93,10 @@ impl Store {
                     path.display()
                 )
             }
-            error => format!("{} cannot be opened: {error}", path.display()),
+            error => format!(
+                "{} cannot be opened: {error}; without it, sign-outs and counts of wrong passwords so far are lost",
+                path.display()
+            ),
         })?;
         let stored =
             read(&database).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
@@ -115,13 +118,9 @@ impl Store {
     /// futures are dropped. After an error they are tried again, until they are on disk or the process ends.
     pub fn write(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        let sent = self.jobs.send(Job::Write { changes, done }).is_ok();
-        async move {
-            match written.await {
-                Ok(result) if sent => result,
-                _ => Err(StoreError("its thread has ended".to_owned())),
-            }
-        }
+        // If it is not taken, `done` is dropped, and that is the answer.
+        let _ = self.jobs.send(Job::Write { changes, done });
+        async move { written.await.unwrap_or_else(|_| Err(StoreError("its thread has ended".to_owned()))) }
     }
 }
 

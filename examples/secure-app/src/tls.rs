@@ -1,17 +1,27 @@
 //! TLS: the certificate of the configuration, read anew when its files change, or one that is made at start-up for this
 //! machine alone. TLS 1.2 and 1.3 with rustls's ciphers, hybrid post-quantum key exchange first.
 
-use crate::config::{Certificate, Settings};
+use crate::{
+    config::{Certificate, Settings},
+    host::Host,
+};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+        pem::{self, PemObject as _},
+    },
 };
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// How long the certificate that is made at start-up is good for.
-const SELF_SIGNED_DAYS: i64 = 30;
+const SELF_SIGNED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The server's side of TLS, with the certificate as its files are now.
 pub fn config(settings: &Settings) -> Result<Arc<ServerConfig>, String> {
@@ -27,8 +37,8 @@ pub fn config(settings: &Settings) -> Result<Arc<ServerConfig>, String> {
         .map_err(|error| match &settings.tls {
             Some(files) => format!(
                 "{} and {} do not go together: {error}",
-                files.certificate.display(),
-                files.key.display()
+                shown("certificate", &files.certificate),
+                shown("key", &files.key)
             ),
             None => error.to_string(),
         })?;
@@ -43,30 +53,44 @@ fn provider() -> Arc<CryptoProvider> {
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn read(files: &Certificate) -> Result<Identity, String> {
-    let (certificate, key) = (files.certificate.display(), files.key.display());
+    let certificate = shown("certificate", &files.certificate);
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("the certificate {certificate} cannot be read: {error}"))?;
+        .map_err(|error| format!("{certificate} cannot be read: {}", why(error)))?;
     if chain.is_empty() {
         return Err(format!(
             "there is no certificate in {certificate}: it takes PEM, the server's own first"
         ));
     }
     let private = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| format!("the private key {key} cannot be read: {error}"))?;
+        .map_err(|error| format!("{} cannot be read: {}", shown("key", &files.key), why(error)))?;
     Ok((chain, private))
 }
 
-fn self_signed(hosts: &[String]) -> Result<Identity, String> {
+/// Not the error's own text: it quotes lines, which may be the key.
+fn why(error: pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        pem::Error::NoItemsFound => "there is none in it".to_owned(),
+        _ => "it is no whole PEM, with each line on its own".to_owned(),
+    }
+}
+
+/// The setting and its file; without that where it may be the key itself, put there by mistake.
+fn shown(setting: &str, path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_a_path = path.len() <= 200 && !path.contains(['\n', '\r']) && !path.contains("-----");
+    if is_a_path { format!("tls.{setting} ({path})") } else { format!("tls.{setting} (no path)") }
+}
+
+fn self_signed(hosts: &[Host]) -> Result<Identity, String> {
     let fault = |error: rcgen::Error| format!("no certificate can be made for the hosts {hosts:?}: {error}");
-    let names: Vec<String> =
-        hosts.iter().map(|host| host.trim_start_matches('[').trim_end_matches(']').to_owned()).collect();
+    let names: Vec<String> = hosts.iter().map(|host| host.without_brackets().to_owned()).collect();
     let mut params = CertificateParams::new(names).map_err(fault)?;
     params.distinguished_name.push(DnType::CommonName, "secure-app, self-signed");
     let now = SystemTime::now();
-    params.not_before = (now - std::time::Duration::from_secs(60 * 60)).into();
-    params.not_after =
-        params.not_before + std::time::Duration::from_secs(SELF_SIGNED_DAYS as u64 * 24 * 60 * 60);
+    params.not_before = (now - Duration::from_secs(60 * 60)).into();
+    params.not_after = (now + SELF_SIGNED).into();
     let key = KeyPair::generate().map_err(fault)?;
     let certificate = params.self_signed(&key).map_err(fault)?;
     let private = PrivatePkcs8KeyDer::from(key.serialize_der());
