@@ -66,6 +66,11 @@ impl Users {
         Ok(users)
     }
 
+    /// The hash that a password is compared with, whoever is said to have it, and the stamp if it is right.
+    pub fn checked(&self, name: &str) -> (&str, Option<Stamp>) {
+        self.known.get(name).map_or((&self.decoy, None), |(hash, stamp)| (hash, Some(*stamp)))
+    }
+
     /// `None`: there is no such user (any more).
     pub fn stamp(&self, name: &str) -> Option<Stamp> {
         self.known.get(name).map(|(_, stamp)| *stamp)
@@ -175,11 +180,8 @@ impl Passwords {
         let check = move || {
             // Held until the work is done, also when the client has gone meanwhile.
             let _held = (share, turn);
-            let (hash, stamp) = match users.known.get(&name) {
-                Some((hash, stamp)) => (hash, Some(*stamp)),
-                None => (&users.decoy, None),
-            };
-            let right = Argon2::default().verify_password(password.as_bytes(), hash.as_str()).is_ok();
+            let (hash, stamp) = users.checked(&name);
+            let right = Argon2::default().verify_password(password.as_bytes(), hash).is_ok();
             stamp.filter(|_| right)
         };
         // A panic is no wrong password.

@@ -26,9 +26,9 @@ pub async fn watch(app: Arc<App>) {
     let mut hangups = hangups();
     let mut asked = false;
     loop {
-        // Anew each time: the configuration may name other files by now. Only then is looked at the files, so
-        // that no change falls in between.
-        let watcher = watch_files(&app.files(), &changed);
+        // Only then is looked at the files, so that no change falls in between.
+        let files = app.files();
+        let watcher = watch_files(&files, &changed);
         if let Err(error) = &watcher {
             tracing::warn!(%error, "changes of files are noticed only every half minute");
         }
@@ -42,6 +42,11 @@ pub async fn watch(app: Arc<App>) {
             Err(error) => tracing::error!(error, "refused; what was in use before stays"),
         })
         .await;
+        if app.files() != files {
+            // The configuration names others now.
+            asked = false;
+            continue;
+        }
         asked = tokio::select! {
             () = changed.notified() => {
                 // Whoever is still writing is not waited for longer than this.

@@ -35,11 +35,7 @@ pub fn config(settings: &Settings) -> Result<Arc<ServerConfig>, String> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| match &settings.tls {
-            Some(files) => format!(
-                "{} and {} do not go together: {error}",
-                shown("certificate", &files.certificate),
-                shown("key", &files.key)
-            ),
+            Some(files) => format!("{} and tls.key do not go together: {error}", shown(&files.certificate)),
             None => error.to_string(),
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -53,7 +49,7 @@ fn provider() -> Arc<CryptoProvider> {
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn read(files: &Certificate) -> Result<Identity, String> {
-    let certificate = shown("certificate", &files.certificate);
+    let certificate = shown(&files.certificate);
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| format!("{certificate} cannot be read: {}", why(error)))?;
@@ -63,7 +59,7 @@ fn read(files: &Certificate) -> Result<Identity, String> {
         ));
     }
     let private = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| format!("{} cannot be read: {}", shown("key", &files.key), why(error)))?;
+        .map_err(|error| format!("tls.key cannot be read: {}", why(error)))?;
     Ok((chain, private))
 }
 
@@ -76,11 +72,11 @@ fn why(error: pem::Error) -> String {
     }
 }
 
-/// The setting and its file; without that where it may be the key itself, put there by mistake.
-fn shown(setting: &str, path: &Path) -> String {
+/// The setting and its file; without that where it may be a key itself, put there by mistake.
+fn shown(path: &Path) -> String {
     let path = path.display().to_string();
     let is_a_path = path.len() <= 200 && !path.contains(['\n', '\r']) && !path.contains("-----");
-    if is_a_path { format!("tls.{setting} ({path})") } else { format!("tls.{setting} (no path)") }
+    if is_a_path { format!("tls.certificate ({path})") } else { "tls.certificate (no path)".to_owned() }
 }
 
 fn self_signed(hosts: &[Host]) -> Result<Identity, String> {

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use axum::Router;
-use browser_tests::TempDir;
+use browser_tests::{TempDir, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -16,10 +16,12 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicI64, Ordering::SeqCst},
     },
+    thread,
     time::{Duration, SystemTime},
 };
 use tokio::runtime::Runtime;
@@ -49,14 +51,97 @@ pub struct Site {
     pub key: String,
     /// Milliseconds that the app's clock is ahead.
     ahead: Arc<AtomicI64>,
+    frozen: Arc<OnceLock<SystemTime>>,
     running: Option<Running>,
+    program: Option<Program>,
     more: Router<Arc<App>>,
     runtime: Runtime,
     ca: CertifiedIssuer<'static, KeyPair>,
 }
 
+/// The real program, in a process of its own. Killed when dropped.
+pub struct Program {
+    child: Child,
+    /// Where it listens, once it has said so.
+    https: Option<SocketAddr>,
+    /// Both of its outputs.
+    output: Arc<Mutex<String>>,
+    readers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Program {
+    /// With a configuration's file, and these variables in its environment.
+    pub fn start(file: &std::path::Path, environment: &[(&str, &str)]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secure-app"));
+        command.arg(file).envs(environment.iter().copied()).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let output = Arc::new(Mutex::new(String::new()));
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let streams: [Box<dyn Read + Send>; 2] = [Box::new(stdout), Box::new(stderr)];
+        let readers = streams.map(|mut stream| {
+            let output = Arc::clone(&output);
+            thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(length @ 1..) = stream.read(&mut bytes) {
+                    let text = String::from_utf8_lossy(&bytes[..length]);
+                    output.lock().expect("no panic").push_str(&text);
+                }
+            })
+        });
+        Program { child, https: None, output, readers: readers.into() }
+    }
+
+    /// What it has said so far.
+    pub fn output(&self) -> String {
+        self.output.lock().expect("no panic").clone()
+    }
+
+    /// Waits until it has said that.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        wait_for(&format!("{text:?} in {:?}", self.output()), || self.output().contains(text).then_some(()));
+    }
+
+    #[track_caller]
+    fn listens(&mut self) -> SocketAddr {
+        let port = wait_for("the address that it listens on", || {
+            let output = self.output();
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("{status}: {output}");
+            }
+            let line = output.lines().find(|line| line.starts_with("https://") && line.ends_with('/'))?;
+            line.trim_end_matches('/').rsplit(':').next()?.parse::<u16>().ok()
+        });
+        *self.https.insert(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// `TERM`, `HUP` and so on.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end. Returns how it ended and all that it has said.
+    #[track_caller]
+    pub fn ended(mut self) -> (ExitStatus, String) {
+        let status = wait_for("its end", || self.child.try_wait().expect("a status"));
+        for reader in self.readers.drain(..) {
+            reader.join().expect("no panic");
+        }
+        (status, self.output())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A response as it came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
@@ -91,24 +176,67 @@ impl Site {
 
     /// With routes beside the app's own.
     pub fn with(settings: &str, more: Router<Arc<App>>) -> Site {
+        let mut site = Site::prepared(settings);
+        site.more = more;
+        site.started()
+    }
+
+    /// The real program, in a process of its own.
+    pub fn program(settings: &str, environment: &[(&str, &str)]) -> Site {
+        let mut site = Site::prepared(settings);
+        site.start_program(environment);
+        site
+    }
+
+    /// Its files alone; nothing runs yet.
+    pub fn prepared(settings: &str) -> Site {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca =
             CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an issuer");
-        let mut site = Site {
+        let site = Site {
             folder: TempDir::new(),
             settings: settings.to_owned(),
             key: new_key(),
             ahead: Arc::default(),
+            frozen: Arc::default(),
             running: None,
-            more,
+            program: None,
+            more: Router::new(),
             runtime: Runtime::new().expect("a runtime"),
             ca,
         };
         site.write_certificate("localhost");
         site.configure(&site.settings, &format!("primary = '{}'", site.key));
-        site.run().unwrap_or_else(|error| panic!("{error}"));
         site
+    }
+
+    /// Starts what is prepared.
+    pub fn started(mut self) -> Site {
+        self.run().unwrap_or_else(|error| panic!("{error}"));
+        self
+    }
+
+    /// The configuration's file.
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("secure-app.toml")
+    }
+
+    /// Starts the real program, and waits until it listens.
+    #[track_caller]
+    pub fn start_program(&mut self, environment: &[(&str, &str)]) {
+        self.program.insert(Program::start(&self.file(), environment)).listens();
+    }
+
+    #[track_caller]
+    pub fn its_program(&self) -> &Program {
+        self.program.as_ref().expect("it runs")
+    }
+
+    /// For whoever ends it.
+    #[track_caller]
+    pub fn take_program(&mut self) -> Program {
+        self.program.take().expect("it runs")
     }
 
     /// Writes the configuration anew: general settings and the table of keys.
@@ -138,22 +266,29 @@ impl Site {
 
     /// A certificate of the tests' issuer, and its key. Returns it as DER.
     pub fn write_certificate(&self, name: &str) -> CertificateDer<'static> {
+        self.write_certificate_in(".", name)
+    }
+
+    /// The same into a folder inside the site's.
+    pub fn write_certificate_in(&self, folder: &str, name: &str) -> CertificateDer<'static> {
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
-        self.write("certificate.pem", &certificate.pem());
-        self.write("key.pem", &key.serialize_pem());
+        fs::create_dir_all(self.folder.path().join(folder)).expect("a folder");
+        self.write(&format!("{folder}/certificate.pem"), &certificate.pem());
+        self.write(&format!("{folder}/key.pem"), &key.serialize_pem());
         certificate.der().clone()
     }
 
     fn run(&mut self) -> Result<(), String> {
-        let ahead = Arc::clone(&self.ahead);
+        let (ahead, frozen) = (Arc::clone(&self.ahead), Arc::clone(&self.frozen));
         let clock = move || {
+            let now = frozen.get().copied().unwrap_or_else(SystemTime::now);
             let ahead = ahead.load(SeqCst);
             let by = Duration::from_millis(ahead.unsigned_abs());
-            if ahead < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+            if ahead < 0 { now - by } else { now + by }
         };
-        let file = Some(self.folder.path().join("secure-app.toml"));
+        let file = Some(self.file());
         let _inside = self.runtime.enter();
         self.running = Some(Running::start(file, Arc::new(clock), self.more.clone())?);
         Ok(())
@@ -183,6 +318,11 @@ impl Site {
         &self.runtime
     }
 
+    /// From here on the app's clock only goes by [`advance`](Site::advance).
+    pub fn freeze(&self) {
+        self.frozen.set(SystemTime::now()).expect("frozen once");
+    }
+
     /// The app's clock goes on by this much at once.
     pub fn advance(&self, by: Duration) {
         self.ahead.fetch_add(by.as_millis() as i64, SeqCst);
@@ -194,7 +334,10 @@ impl Site {
     }
 
     pub fn https(&self) -> SocketAddr {
-        self.running().listeners.https
+        match &self.program {
+            Some(program) => program.https.expect("it listens"),
+            None => self.running().listeners.https,
+        }
     }
 
     pub fn http(&self) -> SocketAddr {
@@ -207,14 +350,20 @@ impl Site {
 
     /// A TLS connection, its certificate checked.
     pub fn connect(&self) -> StreamOwned<ClientConnection, TcpStream> {
+        self.connect_offering(&[])
+    }
+
+    /// The same, with these protocols to choose from.
+    pub fn connect_offering(&self, protocols: &[&str]) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.der().clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let name = ServerName::try_from("localhost").expect("a name");
         let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
         let stream = TcpStream::connect(self.https()).expect("it listens");
@@ -285,7 +434,16 @@ impl Drop for Site {
     }
 }
 
-fn head(method: &str, path: &str, headers: &[(&str, &str)], port: u16, body: &str) -> String {
+/// `parallel` calls at once; their results in the order of their numbers.
+pub fn at_once<R: Send>(parallel: usize, call: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    thread::scope(|scope| {
+        let call = &call;
+        let threads: Vec<_> = (0..parallel).map(|number| scope.spawn(move || call(number))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
+}
+
+pub fn head(method: &str, path: &str, headers: &[(&str, &str)], port: u16, body: &str) -> String {
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     let given = |name: &str| headers.iter().any(|(its, _)| its.eq_ignore_ascii_case(name));
     if !given("host") {
@@ -300,8 +458,9 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)], port: u16, body: &st
     head + "\r\n"
 }
 
+/// Sends a request and reads the response to the connection's end.
 #[track_caller]
-fn exchange(mut stream: impl Read + Write, head: &str, body: &str) -> Reply {
+pub fn exchange(mut stream: impl Read + Write, head: &str, body: &str) -> Reply {
     stream.write_all(head.as_bytes()).expect("sent");
     // A server that has read enough may have gone.
     let _ = stream.write_all(body.as_bytes()).and_then(|()| stream.flush());
