@@ -53,7 +53,7 @@ pub struct Site {
     ahead: Arc<AtomicI64>,
     frozen: Arc<OnceLock<SystemTime>>,
     running: Option<Running>,
-    program: Option<Program>,
+    pub program: Option<Program>,
     more: Router<Arc<App>>,
     runtime: Runtime,
     ca: CertifiedIssuer<'static, KeyPair>,
@@ -73,7 +73,12 @@ impl Program {
     /// With a configuration's file, and these variables in its environment.
     pub fn start(file: &std::path::Path, environment: &[(&str, &str)]) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_secure-app"));
-        command.arg(file).envs(environment.iter().copied()).stdin(Stdio::null());
+        Program::run(command.arg(file).envs(environment.iter().copied()))
+    }
+
+    /// By a command of one's own.
+    pub fn run(command: &mut Command) -> Program {
+        command.stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let output = Arc::new(Mutex::new(String::new()));
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
@@ -89,6 +94,10 @@ impl Program {
             })
         });
         Program { child, https: None, output, readers: readers.into() }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has said so far.
@@ -225,7 +234,14 @@ impl Site {
     /// Starts the real program, and waits until it listens.
     #[track_caller]
     pub fn start_program(&mut self, environment: &[(&str, &str)]) {
-        self.program.insert(Program::start(&self.file(), environment)).listens();
+        self.program = Some(Program::start(&self.file(), environment));
+        self.listens();
+    }
+
+    /// Waits until its program listens.
+    #[track_caller]
+    pub fn listens(&mut self) {
+        self.program.as_mut().expect("it runs").listens();
     }
 
     #[track_caller]

@@ -1,0 +1,197 @@
+//! What one client may take of what all share, and a disk that is full.
+
+mod common;
+
+use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use browser_tests::wait_for;
+use common::{PASSWORD, Program, Site, USER};
+use secure_app::{
+    App, Opened,
+    client::Connection,
+    config::Settings,
+    host::Hosts,
+    passwords::{Passwords, User, Users},
+    shares::Shares,
+};
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, TcpStream},
+    process::Command,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tower::ServiceExt as _;
+
+fn client(number: u128) -> Option<Ipv6Addr> {
+    Some(Ipv6Addr::from_bits(number << 64))
+}
+
+#[test]
+fn no_client_gets_more_than_its_share_and_all_together_no_more_than_there_is() {
+    let shares = Shares::new(5, 2);
+    let one = (shares.take(client(1)).unwrap(), shares.take(client(1)).unwrap());
+    assert!(shares.take(client(1)).is_none());
+    let others = (shares.take(client(2)).unwrap(), shares.take(client(3)).unwrap());
+    // Who speaks for many has no share of its own, but of all there are only so many.
+    let proxy = shares.take(None).unwrap();
+    assert!(shares.take(None).is_none() && shares.take(client(4)).is_none());
+    drop(one.0);
+    let again = shares.take(client(1)).unwrap();
+    assert!(shares.take(client(1)).is_none());
+    drop((one.1, others, proxy, again));
+    let all: Vec<_> = (0..5).map(|number| shares.take(client(number)).unwrap()).collect();
+    assert!(shares.take(client(9)).is_none());
+    drop(all);
+}
+
+#[test]
+fn a_client_that_fills_its_share_of_connections_gets_no_other_and_keeps_those() {
+    let site = Site::start("");
+    let connect = || {
+        let stream = TcpStream::connect(site.http()).unwrap();
+        stream.set_read_timeout(Some(browser_tests::PATIENCE)).unwrap();
+        stream
+    };
+    let ask = |mut stream: &TcpStream| -> bool {
+        let sent = stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut start = [0; 12];
+        sent.and_then(|()| stream.read_exact(&mut start)).is_ok_and(|()| &start == b"HTTP/1.1 200")
+    };
+    let all: Vec<_> = (0..100).map(|_| connect()).collect();
+    assert!(ask(&all[99]));
+    assert!(!ask(&connect()));
+    assert!(ask(&all[0]));
+    drop(all);
+    wait_for("a place", || ask(&connect()).then_some(()));
+}
+
+#[test]
+fn a_request_has_its_share_until_its_response_is_taken() {
+    let site = Site::prepared("");
+    let Opened { app, writer, .. } = App::open(Some(site.file()), Arc::new(SystemTime::now)).unwrap();
+    let hosts = Arc::new(Hosts::new(&Settings::load(Some(&site.file())).unwrap(), 443));
+    let router = app.router(hosts, Router::new());
+    let ask = || {
+        let connection = Connection { peer: (Ipv4Addr::LOCALHOST, 1).into(), tls: true, share: None };
+        let request = Request::get("/").header("host", "localhost").extension(ConnectInfo(connection));
+        let response = router.clone().oneshot(request.body(Body::empty()).unwrap());
+        site.runtime().block_on(response).unwrap()
+    };
+    let untaken: Vec<_> = (0..100).map(|_| ask()).collect();
+    assert!(untaken.iter().all(|response| response.status() == 200));
+    assert_eq!(ask().status(), 503);
+    // What is taken is whole.
+    let length: usize = untaken[0].headers()["content-length"].to_str().unwrap().parse().unwrap();
+    for response in untaken {
+        let body = site.runtime().block_on(axum::body::to_bytes(response.into_body(), usize::MAX)).unwrap();
+        assert_eq!(body.len(), length);
+        assert!(body.ends_with(b"</html>"));
+    }
+    assert_eq!(ask().status(), 200);
+    drop(writer);
+}
+
+#[test]
+fn a_client_that_has_many_passwords_checked_leaves_turns_for_others() {
+    let hash = common::password_hash().to_owned();
+    let user = User { name: USER.to_owned(), password_hash: hash };
+    let passwords = Arc::new(Passwords::new(Users::new(&[user]).unwrap()));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let check = |number: u128, password: &str| {
+            let (passwords, password) = (Arc::clone(&passwords), password.to_owned());
+            let client = client(number).unwrap();
+            tokio::spawn(async move { passwords.check(client, USER.to_owned(), password).await })
+        };
+        let greedy: Vec<_> = (0..200).map(|_| check(1, "wrong")).collect();
+        assert!(check(2, PASSWORD).await.unwrap().unwrap().is_some());
+        let mut put_off = 0;
+        for one in greedy {
+            put_off += usize::from(one.await.unwrap().is_err());
+        }
+        assert!((100..=184).contains(&put_off), "{put_off}");
+    });
+}
+
+#[test]
+fn a_sign_out_while_the_disk_is_full_is_written_later_and_nobody_is_counted_as_wrong() {
+    let mut site = Site::prepared("");
+    // Without this a write beyond the limit below ends the process; a disk that is full does not.
+    site.program = Some(Program::run(
+        Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$1\""])
+            .args([env!("CARGO_BIN_EXE_secure-app").as_ref(), site.file().as_os_str()]),
+    ));
+    site.listens();
+    let (cookie, other) = (site.signed_in(), site.signed_in());
+    let largest_file = |bytes: &str| {
+        let id = site.its_program().id().to_string();
+        let set =
+            Command::new("prlimit").args(["--pid", &id, &format!("--fsize={bytes}:unlimited")]).status();
+        assert!(set.expect("apt-get install util-linux").success());
+    };
+    largest_file("1");
+    assert_eq!(site.post("/logout", &cookie, "").status, 303);
+    assert_eq!(site.user(&cookie), None);
+    assert_eq!(site.get("/health", "").status, 503);
+    for _ in 0..12 {
+        let reply = site.log_in("", USER, PASSWORD);
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{reply:?}");
+    }
+    // Whoever is signed in goes on.
+    assert_eq!(site.user(&other).as_deref(), Some(USER));
+
+    largest_file("unlimited");
+    wait_for("the disk to be written", || (site.get("/health", "").status == 200).then_some(()));
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 303);
+    let program = site.take_program();
+    program.signal("TERM");
+    let (status, output) = program.ended();
+    assert!(status.success(), "{output}");
+    assert!(output.contains("the database is written again"), "{output}");
+    site.start_program(&[]);
+    assert_eq!(site.user(&cookie), None);
+    assert_eq!(site.user(&other).as_deref(), Some(USER));
+}
+
+#[test]
+fn a_file_that_was_emptied_is_no_configuration_and_takes_nothing_away() {
+    let site = Site::program("", &[]);
+    let cookie = site.signed_in();
+    let text = std::fs::read_to_string(site.file()).unwrap();
+    let (users, keys) = text.split_once("[session.keys]").unwrap();
+    let (tls, _) = users.split_once("[[users]]").unwrap();
+    let (general, _) = tls.split_once("[tls]").unwrap();
+    for (text, refusal) in [
+        (String::new(), "secure-app.toml is empty"),
+        (users.to_owned(), "there is no key any more"),
+        (format!("{tls}\n[session.keys]{keys}"), "users: there are none any more"),
+        (
+            format!("{general}\n[[users]]{}\n[session.keys]{keys}", users.split_once("[[users]]").unwrap().1),
+            "tls: there is no certificate any more",
+        ),
+        (format!("{users}\n[session]\nidle_timeout = '100days'\n[session.keys]{keys}"), "idle_timeout"),
+        (format!("{users}\n[session]\ndomain = 'a.example'\n[session.keys]{keys}"), "domain"),
+    ] {
+        site.write("secure-app.toml", &text);
+        site.its_program().says(refusal);
+        assert_eq!(site.user(&cookie).as_deref(), Some(USER), "{refusal}");
+    }
+}
+
+#[test]
+fn a_copy_of_a_signed_out_cookie_stays_worthless_when_timeouts_are_raised() {
+    let settings =
+        |timeout: &str| format!("[session]\nidle_timeout = '{timeout}'\nabsolute_timeout = '{timeout}'");
+    let mut site = Site::start(&settings("1h"));
+    let cookie = site.signed_in();
+    assert_eq!(site.post("/logout", &cookie, "").status, 303);
+    // Gone for longer than it lived, and forgotten by whoever forgets what has expired.
+    site.advance(Duration::from_secs(3 * 60 * 60));
+    let app = Arc::clone(site.app());
+    site.runtime().block_on(app.denylist.sweep()).unwrap();
+    drop(app);
+    site.configure(&settings("14days"), &format!("primary = '{}'", site.key));
+    site.restart();
+    assert_eq!(site.user(&cookie), None);
+}
