@@ -92,7 +92,7 @@ fn show_home(
     let page = Home {
         user: visit.user.as_ref().map(|user| user.name.clone()),
         notice,
-        picture: Picture::of(&app.sessions, session, headers, (app.clock)()),
+        picture: Picture::of(&app.sessions, session, &visit, headers, (app.clock)()),
         teas: &TEAS,
         cart: cart.collect(),
         total: money(visit.cart.iter().map(price).sum()),

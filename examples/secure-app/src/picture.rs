@@ -61,13 +61,13 @@ impl Picture {
     pub fn of(
         sessions: &SessionLayer<Visit>,
         session: &Session<Visit>,
+        visit: &Visit,
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Picture {
         let meta = session.meta().filter(|_| !session.is_new() || session.is_changed());
-        let visit = session.get();
         // What would be sent now: as long as what is sent.
-        let cookie = sessions.codec().seal(&visit, meta.as_ref(), None, now).ok();
+        let cookie = sessions.codec().seal(visit, meta.as_ref(), None, now).ok();
         let (name, value, attributes) = cookie
             .as_ref()
             .map_or(("", "", ""), |cookie| (cookie.name(), cookie.value(), cookie.attributes()));

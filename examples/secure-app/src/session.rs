@@ -86,7 +86,7 @@ pub async fn sign_out_everywhere(session: &Session<Visit>, denylist: &Denylist) 
     if let Some(user) = session.read(|visit| visit.user.clone())
         && let Err(error) = denylist.sign_out_everywhere(&user.name).await
     {
-        tracing::error!(%error, "a user is signed out everywhere until the next restart only");
+        tracing::error!(%error, "a user is signed out everywhere, and that is not on disk yet");
     }
     session.clear();
 }
@@ -97,7 +97,7 @@ async fn deny(session: &Session<Visit>, denylist: &Denylist) -> Option<String> {
     if let Some(meta) = session.meta()
         && let Err(error) = denylist.sign_out(&meta, &user).await
     {
-        tracing::error!(%error, "a session is signed out until the next restart only");
+        tracing::error!(%error, "a session is signed out, and that is not on disk yet");
     }
     Some(user)
 }
