@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// Where nobody tells of a change (a link that points elsewhere, a folder that comes later), it is found by looking.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Reloads for as long as the future is polled.
 pub async fn watch(app: Arc<App>) {
@@ -30,7 +30,7 @@ pub async fn watch(app: Arc<App>) {
         let files = app.files();
         let watcher = watch_files(&files, &changed);
         if let Err(error) = &watcher {
-            tracing::warn!(%error, "changes of files are noticed only every half minute");
+            tracing::warn!(%error, "changes of files are noticed once a minute only");
         }
         let reloading = Arc::clone(&app);
         // Reading files and making a decoy password take their time.
