@@ -96,10 +96,6 @@ impl Hosts {
 }
 
 fn without_port(authority: &str) -> Option<&str> {
-    // `user@host` is no host.
-    if authority.contains('@') {
-        return None;
-    }
     match authority.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(name),
         // The colons of an IPv6 address.

@@ -86,7 +86,7 @@ fn stamp(of: &str) -> Stamp {
 /// Memory in KiB, passes and lanes.
 type Cost = (u32, u32, u32);
 
-/// OWASP Password Storage Cheat Sheet, the first of its settings: 19 MiB, two passes, one lane. About 20 ms of one core.
+/// OWASP Password Storage Cheat Sheet, the first of its settings: 19 MiB, two passes, one lane.
 const OWASP: Cost = (19 * 1024, 2, 1);
 /// The least work among them: 7 MiB, five passes.
 const LEAST: Cost = (7 * 1024, 5, 1);

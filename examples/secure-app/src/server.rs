@@ -45,7 +45,7 @@ const REQUESTS: (usize, usize) = (1_000, 100);
 /// To read a request's body and to make a response.
 pub const ANSWER: Duration = Duration::from_secs(20);
 /// To take that response. A client may grant a byte at a time, or none (HTTP/2), and each response takes memory.
-const SEND: Duration = Duration::from_secs(60);
+const SEND: Duration = Duration::from_secs(30);
 /// Of a response that are given away at a time.
 const PIECE: usize = 16 * 1024;
 /// For requests under way when the server is asked to stop: longer than one may take.

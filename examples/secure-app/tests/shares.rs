@@ -2,23 +2,31 @@
 
 mod common;
 
-use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{HeaderMap, Request, header},
+};
 use browser_tests::wait_for;
 use common::{PASSWORD, Program, Site, USER};
+use cookie_session::SessionId;
 use secure_app::{
     App, Opened,
     client::Connection,
     config::Settings,
+    denylist::Denylist,
     host::Hosts,
     passwords::{Passwords, User, Users},
     shares::Shares,
+    store::Store,
 };
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     net::{Ipv4Addr, Ipv6Addr, TcpStream},
     process::Command,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tower::ServiceExt as _;
 
@@ -89,6 +97,48 @@ fn a_request_has_its_share_until_its_response_is_taken() {
     }
     assert_eq!(ask().status(), 200);
     drop(writer);
+}
+
+#[test]
+fn a_response_that_nobody_takes_ends_its_connection() {
+    const SETTINGS_WITHOUT_ROOM: [u8; 15] = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    const GET: [u8; 14] = [0x82, 0x84, 0x87, 0x41, 9, b'l', b'o', b'c', b'a', b'l', b'h', b'o', b's', b't'];
+    let site = Site::start("");
+    let mut stream = site.connect_offering(&["h2"]);
+    stream.sock.set_read_timeout(Some(2 * browser_tests::PATIENCE)).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    // HTTP/2 (RFC 9113): no room for any response; then one whole HEADERS frame, the first stream's end.
+    stream.write_all(&SETTINGS_WITHOUT_ROOM).unwrap();
+    stream.write_all(&[0, 0, GET.len() as u8, 1, 5, 0, 0, 0, 1]).unwrap();
+    stream.write_all(&GET).unwrap();
+    stream.flush().unwrap();
+    let begin = Instant::now();
+    let mut responses = 0;
+    // To the connection's end; a client that is there all the while answers pings.
+    while let Some((kind, payload)) = frame(&mut stream) {
+        match kind {
+            1 => responses += 1,
+            6 => {
+                let answer = [&[0, 0, 8, 6, 1, 0, 0, 0, 0], &payload[..]].concat();
+                stream.write_all(&answer).and_then(|()| stream.flush()).unwrap();
+            }
+            _ => {}
+        }
+        assert!(begin.elapsed() < 2 * browser_tests::PATIENCE, "it goes on");
+    }
+    assert_eq!(responses, 1);
+}
+
+/// The next frame's type and payload. `None`: the connection has ended.
+fn frame(stream: &mut impl Read) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    if let Err(error) = stream.read_exact(&mut head) {
+        assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it goes on");
+        return None;
+    }
+    let mut payload = vec![0; usize::from_be_bytes([0, 0, 0, 0, 0, head[0], head[1], head[2]])];
+    stream.read_exact(&mut payload).ok()?;
+    Some((head[3], payload))
 }
 
 #[test]
@@ -177,6 +227,30 @@ fn a_file_that_was_emptied_is_no_configuration_and_takes_nothing_away() {
         site.its_program().says(refusal);
         assert_eq!(site.user(&cookie).as_deref(), Some(USER), "{refusal}");
     }
+}
+
+#[test]
+fn a_user_who_signs_out_ten_thousand_times_is_signed_out_everywhere() {
+    let site = Site::start("");
+    let cookie = site.signed_in();
+    let cookies = HeaderMap::from_iter([(header::COOKIE, cookie.parse().unwrap())]);
+    let opened = site.app().sessions.codec().open(&cookies, SystemTime::now());
+    let meta = opened.meta().unwrap();
+    let folder = browser_tests::TempDir::new();
+    let (store, _writer, _) = Store::open(folder.path()).unwrap();
+    let id = |number: u128| number.to_be_bytes();
+    let before = (0..9_999).map(|number| (id(number), (u64::MAX, USER.to_owned()))).collect();
+    let denylist = Denylist::new(before, Vec::new(), store, Arc::new(SystemTime::now));
+    let other = SessionId::from_bytes(id(u128::MAX));
+    site.runtime().block_on(async {
+        denylist.sign_out(meta, USER).await.unwrap();
+        assert_eq!(denylist.sizes(), (10_000, 0));
+        assert!(denylist.refuses(meta.id(), USER, 0) && !denylist.refuses(other, USER, 0));
+        denylist.sign_out(meta, USER).await.unwrap();
+        assert_eq!(denylist.sizes(), (0, 1));
+        assert!(denylist.refuses(meta.id(), USER, 0) && denylist.refuses(other, USER, 0));
+        assert!(!denylist.refuses(other, USER, denylist.epoch(USER)) && !denylist.refuses(other, "bob", 0));
+    });
 }
 
 #[test]
