@@ -2,13 +2,15 @@
 //! migration, which of several cookies, and the sign-out marker.
 
 use crate::{
-    cookie::{Cookies, Finder, SetCookie, Template},
+    cookie::{self, Cookies, Finder, SetCookie, Target, Template},
     encode::{self, Layout, Notes},
     error::{Incoming, NotEncodable, ParseIdError, RejectedKind, TooLarge, UpdateError},
     frame::{self, Frame, FrameError, Suite},
+    identity::Mode,
+    import::{Imported, OldCookies, OldFormat},
     key::{KeyId, Purpose},
     lifetime::{self, Lifetime, Rules, Times, Verdict},
-    ring::{Found, KeyRingHandle, LayerKeys, LayerSlot},
+    ring::{Bound, Found, KeyRingHandle, LayerKeys, LayerSlot},
     seal::{HALF, NotAuthentic, random},
     shape::Shape,
 };
@@ -27,38 +29,14 @@ const MOST_CANDIDATES: usize = 8;
 /// The session's fixed-width fields, before its payload in the plaintext.
 pub(crate) const META: usize = 45;
 
+/// The `created_at` of sessions from older formats.
+const IMPORTED: u64 = 0;
+
 /// A marker's plaintext: one time, 64 bits.
 const MARKER: usize = 8;
 
 /// Room before a payload for everything that a frame has there, in the suite that needs most.
 const ROOM: usize = Suite::Xaes256Gcm.before() + META;
-
-/// How a session is sealed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Nobody but the server can read or change it: XAES-256-GCM. The default.
-    #[default]
-    Encrypted,
-    /// The client can read it, but not change it: HMAC-SHA-256.
-    Signed,
-}
-
-impl Mode {
-    pub(crate) const fn suite(self) -> Suite {
-        match self {
-            Mode::Encrypted => Suite::Xaes256Gcm,
-            Mode::Signed => Suite::HmacSha256,
-        }
-    }
-
-    const fn of(suite: Suite) -> Mode {
-        match suite {
-            Suite::Xaes256Gcm => Mode::Encrypted,
-            Suite::HmacSha256 => Mode::Signed,
-        }
-    }
-}
 
 /// A session's random id: 16 bytes, new with each session and with each `renew`, shown as 32
 /// hexadecimal digits. It is no secret, and opens nothing; a denylist can name a session by it.
@@ -131,8 +109,13 @@ impl SessionMeta {
     pub fn lifetime(&self) -> Lifetime {
         self.meta.lifetime
     }
+    /// Whether the session was imported from an older format, now or in an earlier request; kept by `renew`.
+    pub fn is_imported(&self) -> bool {
+        self.meta.times.created == IMPORTED
+    }
     /// When the session began; kept by `renew`. For a new session, a sign-out marker raises it when the
-    /// response's headers leave.
+    /// response's headers leave. `UNIX_EPOCH` for an imported one: nobody knows when that began, and any sign-out
+    /// counts against it.
     pub fn created_at(&self) -> SystemTime {
         lifetime::to_system(self.meta.times.created)
     }
@@ -389,13 +372,17 @@ impl Budget {
 pub struct SessionCodec<T> {
     pub(crate) ring: KeyRingHandle,
     pub(crate) keys: Arc<LayerSlot>,
-    pub(crate) accepts: Vec<Suite>,
     pub(crate) writes: Suite,
     pub(crate) session: Template,
     pub(crate) marker: Template,
+    /// The session's own name.
+    pub(crate) own: Name,
+    /// Those of other identities, each once.
+    pub(crate) others: Vec<Name>,
     pub(crate) formerly: Vec<Former>,
-    /// For the names among `formerly` that are not the present one, each once.
-    pub(crate) former_names: Vec<Finder>,
+    pub(crate) imports: Vec<Import<T>>,
+    /// An import does not remove what it was made from.
+    pub(crate) keep_old_cookies: bool,
     pub(crate) rules: Rules,
     pub(crate) budget: Budget,
     pub(crate) max_payload: usize,
@@ -403,12 +390,61 @@ pub struct SessionCodec<T> {
     pub(crate) accept_if: Option<AcceptIf<T>>,
 }
 
-/// An earlier identity of the cookie, which only removals and markers go to.
+/// Another identity that is another cookie to a browser: what removals and markers go to.
 pub(crate) struct Former {
     pub(crate) session: Template,
     pub(crate) marker: Template,
-    /// Its name's place among the names of the layer's binding.
-    pub(crate) name_index: usize,
+    /// Its place among the others of the layer's binding; `None`: the layer's own seals.
+    pub(crate) identity: Option<usize>,
+}
+
+/// A name under which our cookies come in.
+pub(crate) struct Name {
+    name: String,
+    session: Finder,
+    marker: Finder,
+    /// What the name's prefix promises: a name with one beats one without.
+    rank: u8,
+    /// How its cookies may be sealed; none where they are only removed.
+    readers: Vec<Reader>,
+}
+
+/// A way in which the cookies of a name may be sealed.
+struct Reader {
+    /// The place of an identity among the others of the layer's binding; `None`: the layer's own.
+    identity: Option<usize>,
+    accepts: Vec<Suite>,
+    /// Sessions are accepted before this, in milliseconds; markers for ever.
+    until: u64,
+}
+
+impl Name {
+    pub(crate) fn new(cookie: &Target) -> Name {
+        let (session, marker) = (Finder::new(&cookie.name), Finder::new(&cookie.marker().name));
+        let rank = cookie::rank(&cookie.name);
+        Name { name: cookie.name.clone(), session, marker, rank, readers: Vec::new() }
+    }
+
+    pub(crate) fn is_of(&self, cookie: &Target) -> bool {
+        self.name == cookie.name
+    }
+
+    pub(crate) fn accept(&mut self, identity: Option<usize>, bound: &Bound, until: u64) {
+        match self.readers.iter_mut().find(|reader| reader.identity == identity) {
+            Some(known) => known.until = known.until.max(until),
+            None => self.readers.push(Reader { identity, accepts: bound.accepts.clone(), until }),
+        }
+    }
+}
+
+/// An older format that sessions are imported from.
+pub(crate) struct Import<T> {
+    pub(crate) format: Box<dyn OldFormat<T>>,
+    /// In milliseconds.
+    pub(crate) until: u64,
+    /// Finds the cookie with the data.
+    pub(crate) finder: Finder,
+    pub(crate) cookies: Vec<Template>,
 }
 
 impl<T> fmt::Debug for SessionCodec<T> {
@@ -422,11 +458,13 @@ impl<T> fmt::Debug for SessionCodec<T> {
 pub(crate) struct Evidence {
     /// How many cookies with our name, sealed or not.
     pub(crate) ours: usize,
-    /// How many with an earlier identity's name that is not ours.
+    /// How many with another identity's name that is not ours.
     pub(crate) former: usize,
+    /// One of these may hold a session that is accepted.
+    others: bool,
     /// A cookie's name begins with ours and goes on, as the marker's does.
     may_have_marker: bool,
-    /// The largest `created_at` of those that are authentic.
+    /// The largest `created_at` of those that are authentic; 0 for an old cookie.
     created: Option<u64>,
     /// The latest sign-out marker.
     marker: Option<u64>,
@@ -450,12 +488,12 @@ struct Candidates {
 }
 
 impl Candidates {
-    /// In the order of the header: the newest is the best, of equals the later.
+    /// In the order of the header: of the names with the best prefix the newest is the best, of equals the later.
     fn push(&mut self, candidate: Candidate) {
-        let issued = |candidate: &Candidate| candidate.meta.times.issued;
+        let worth = |candidate: &Candidate| (candidate.rank, candidate.meta.times.issued);
         match &self.best {
-            Some(best) if issued(&candidate) < issued(best) => {
-                let at = self.others.partition_point(|other| issued(other) <= issued(&candidate));
+            Some(best) if worth(&candidate) < worth(best) => {
+                let at = self.others.partition_point(|other| worth(other) <= worth(&candidate));
                 self.others.insert(at, candidate);
             }
             _ => self.others.extend(self.best.replace(candidate)),
@@ -473,6 +511,9 @@ impl Candidates {
 }
 
 struct Candidate {
+    rank: u8,
+    /// In another identity than the layer's own.
+    elsewhere: Option<Elsewhere>,
     meta: Meta,
     suite: Suite,
     key_id: KeyId,
@@ -486,8 +527,19 @@ pub(crate) struct Origin {
     pub(crate) meta: Meta,
     pub(crate) suite: Suite,
     pub(crate) key_id: KeyId,
-    /// Its cookie is not what would be written now: key, schema or mode differ.
+    /// Its cookie is not what would be written now: key, schema, mode or identity differ.
     pub(crate) moves: bool,
+    /// It was not in the layer's own identity.
+    pub(crate) elsewhere: Option<Elsewhere>,
+}
+
+/// What a session that did not come in the layer's own identity came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// Another identity of our cookie, of our name or another.
+    Identity,
+    /// The cookies of an older format.
+    OldFormat,
 }
 
 /// A session ready for use: accepted, or fresh.
@@ -514,45 +566,78 @@ impl<T> SessionCodec<T> {
     /// Authenticates the cookies of a request. Runs nothing of the user's.
     pub(crate) fn arrive(&self, cookies: &Cookies, now: u64) -> Arrival {
         let keys = self.keys.keys();
-        let mut evidence = Evidence::default();
-        let (mut candidates, mut rejected, mut tried, mut unknown_keys) = (Candidates::default(), None, 0, 0);
-        for value in self.session.finder().hits(cookies) {
-            let Some(value) = value else {
-                evidence.may_have_marker = true;
-                continue;
-            };
-            evidence.ours += 1;
-            if tried == MOST_CANDIDATES {
-                continue;
-            }
-            let outcome = self.locate(&keys, value, Purpose::Session).and_then(|located| {
-                tried += 1;
-                self.candidate(located.open()?, now, &mut evidence)
-            });
-            match outcome {
-                Ok(candidate) => candidates.push(candidate),
-                Err(kind) => {
-                    unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
-                    rejected = kind.further(rejected);
-                }
-            }
+        let mut arrival = Arrival {
+            evidence: Evidence::default(),
+            candidates: Candidates::default(),
+            rejected: None,
+            unknown_keys: 0,
+            keys: Arc::clone(&keys),
+        };
+        arrival.evidence.ours = self.gather(&keys, &self.own, cookies, now, &mut arrival);
+        for name in &self.others {
+            let count = self.gather(&keys, name, cookies, now, &mut arrival);
+            arrival.evidence.former += count;
+            arrival.evidence.others |= count > 0 && name.readers.iter().any(|reader| now < reader.until);
         }
-        for name in &self.former_names {
-            evidence.former += name.find(cookies).count();
-        }
+        let Arrival { evidence, candidates, rejected, .. } = &mut arrival;
         if evidence.created.is_some() {
-            evidence.marker = self.marker_time(&keys, &evidence, cookies);
+            evidence.marker = self.marker_time(&keys, evidence, cookies);
             if let Some(marker) = evidence.marker {
                 candidates.retain(|candidate| {
                     let holds = candidate.meta.times.created > marker;
                     if !holds {
-                        rejected = RejectedKind::SignedOut.further(rejected);
+                        *rejected = RejectedKind::SignedOut.further(*rejected);
                     }
                     holds
                 });
             }
         }
-        Arrival { keys, evidence, candidates, rejected, unknown_keys }
+        arrival
+    }
+
+    /// Authenticates the cookies of one name; returns how many there are.
+    fn gather(
+        &self,
+        keys: &LayerKeys,
+        name: &Name,
+        cookies: &Cookies,
+        now: u64,
+        arrival: &mut Arrival,
+    ) -> usize {
+        let (mut count, mut tried) = (0, 0);
+        for value in name.session.hits(cookies) {
+            let Some(value) = value else {
+                arrival.evidence.may_have_marker = true;
+                continue;
+            };
+            count += 1;
+            if tried == MOST_CANDIDATES {
+                continue;
+            }
+            let (mut rejected, mut named) = (None, false);
+            // Of one key; which context or mode it was is not said by the cookie.
+            for reader in name.readers.iter().filter(|reader| now < reader.until) {
+                let opened = self.locate(keys, value, Purpose::Session, reader).and_then(|located| {
+                    named = true;
+                    located.open()
+                });
+                match opened {
+                    Err(kind) => rejected = kind.further(rejected),
+                    Ok(opened) => {
+                        let elsewhere = reader.identity.map(|_| Elsewhere::Identity);
+                        let found = self.candidate(opened, name.rank, elsewhere, now, &mut arrival.evidence);
+                        rejected = found.map(|candidate| arrival.candidates.push(candidate)).err();
+                        break;
+                    }
+                }
+            }
+            tried += usize::from(named);
+            if let Some(kind) = rejected {
+                arrival.unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
+                arrival.rejected = kind.further(arrival.rejected);
+            }
+        }
+        count
     }
 
     /// Parses one cookie's value and finds the one key that it names.
@@ -561,24 +646,27 @@ impl<T> SessionCodec<T> {
         keys: &'k LayerKeys,
         value: &[u8],
         purpose: Purpose,
+        reader: &Reader,
     ) -> Result<Located<'k>, RejectedKind> {
         let start = ROOM - META - Suite::HmacSha256.before();
         let Frame { suite, key_id, buffer } = frame::parse(value, start).map_err(|error| match error {
             FrameError::TooLong => RejectedKind::TooLong,
             FrameError::Malformed => RejectedKind::Malformed,
         })?;
-        let accepted = self.accepts.iter().find(|accepted| accepted.byte() == suite);
+        let accepted = reader.accepts.iter().find(|accepted| accepted.byte() == suite);
         let suite = *accepted.ok_or(RejectedKind::SuiteNotAccepted)?;
         if buffer.len() < start + suite.before() + suite.behind() {
             return Err(RejectedKind::Malformed);
         }
-        let found = keys.find(key_id, suite, purpose).ok_or(RejectedKind::UnknownKey)?;
+        let found = keys.find(key_id, reader.identity, suite, purpose).ok_or(RejectedKind::UnknownKey)?;
         Ok(Located { suite, key_id, found, buffer, start })
     }
 
     fn candidate(
         &self,
         opened: Authentic<'_>,
+        rank: u8,
+        elsewhere: Option<Elsewhere>,
         now: u64,
         evidence: &mut Evidence,
     ) -> Result<Candidate, RejectedKind> {
@@ -591,7 +679,7 @@ impl<T> SessionCodec<T> {
             Verdict::Expired => Err(RejectedKind::Expired),
             Verdict::Live => {
                 let payload = Payload { buffer, at: at + META, notes: Notes::default() };
-                Ok(Candidate { meta, suite, key_id, fallback: fallback.cloned(), payload })
+                Ok(Candidate { rank, elsewhere, meta, suite, key_id, fallback: fallback.cloned(), payload })
             }
         }
     }
@@ -606,13 +694,31 @@ impl<T> SessionCodec<T> {
         if evidence.marker.is_some() || !evidence.may_have_marker {
             return evidence.marker;
         }
-        let named = |value| self.locate(keys, value, Purpose::SignOut).ok();
-        let located = self.marker.finder().find(cookies).filter_map(named).take(MOST_CANDIDATES);
-        let time = |Authentic { buffer, at, .. }: Authentic<'_>| {
-            let time: [u8; MARKER] = buffer.get(at..)?.try_into().ok()?;
-            Some(u64::from_le_bytes(time))
-        };
-        located.map(Located::open).filter_map(Result::ok).filter_map(time).max()
+        std::iter::once(&self.own)
+            .chain(&self.others)
+            .filter_map(|name| self.marker_of(keys, name, cookies))
+            .max()
+    }
+
+    fn marker_of(&self, keys: &LayerKeys, name: &Name, cookies: &Cookies) -> Option<u64> {
+        let (mut latest, mut tried) = (None, 0);
+        for value in name.marker.find(cookies) {
+            let mut named = false;
+            // Whatever their date: a session that has moved meanwhile may have been signed out there.
+            for reader in &name.readers {
+                let Ok(located) = self.locate(keys, value, Purpose::SignOut, reader) else { continue };
+                named = true;
+                let Ok(Authentic { buffer, at, .. }) = located.open() else { continue };
+                let time = buffer.get(at..).and_then(|time| <[u8; MARKER]>::try_from(time).ok());
+                latest = latest.max(time.map(u64::from_le_bytes));
+                break;
+            }
+            tried += usize::from(named);
+            if tried == MOST_CANDIDATES {
+                break;
+            }
+        }
+        latest
     }
 
     /// What a session is called and how long it lives, for the user.
@@ -667,16 +773,16 @@ impl<T> SessionCodec<T> {
         Some(self.session.set(sealed, self.rules.max_age(meta.times, meta.lifetime, now)))
     }
 
-    /// Removal cookies of all earlier identities and, where something authentic came in, markers.
+    /// Removal cookies of all other identities and older formats and, where something authentic came in, markers.
     /// The removal of the session's own cookie is the caller's: the same response may set it.
     pub(crate) fn depart(&self, keys: &LayerKeys, evidence: &Evidence, now: u64) -> Departure<'_> {
         let mut departure = Departure::default();
-        departure.cookies.extend(self.former_removals());
+        departure.cookies.extend(self.former_removals().chain(self.old_removals()));
         let Some(created) = evidence.created else { return departure };
         let time = now.max(created).max(evidence.marker.unwrap_or(0)).min(lifetime::LATEST);
-        let formers = self.formerly.iter().map(|former| (&former.marker, former.name_index));
-        for (template, name_index) in std::iter::once((&self.marker, 0)).chain(formers) {
-            match self.seal_marker(keys, template, name_index, time) {
+        let formers = self.formerly.iter().map(|former| (&former.marker, former.identity));
+        for (template, identity) in std::iter::once((&self.marker, None)).chain(formers) {
+            match self.seal_marker(keys, template, identity, time) {
                 Some(cookie) => {
                     departure.cookies.push((cookie, template));
                     departure.marker = Some(time);
@@ -687,19 +793,53 @@ impl<T> SessionCodec<T> {
         departure
     }
 
-    /// Removal cookies for all earlier identities.
-    pub(crate) fn former_removals(&self) -> impl Iterator<Item = (SetCookie, &Template)> {
+    /// Removal cookies for all other identities.
+    fn former_removals(&self) -> impl Iterator<Item = (SetCookie, &Template)> {
         self.formerly.iter().map(|former| (former.session.removal(), &former.session))
+    }
+
+    /// Removal cookies for all older formats.
+    fn old_removals(&self) -> impl Iterator<Item = (SetCookie, &Template)> {
+        self.imports.iter().flat_map(|import| &import.cookies).map(|cookie| (cookie.removal(), cookie))
+    }
+
+    /// Removal cookies for what stands beside the session's cookie, which is set. `writes`: by a write.
+    pub(crate) fn left_behind(
+        &self,
+        evidence: &Evidence,
+        elsewhere: Option<Elsewhere>,
+        writes: bool,
+    ) -> Vec<(SetCookie, &Template)> {
+        let beside = evidence.others || evidence.ours + evidence.former > 1;
+        let former = elsewhere == Some(Elsewhere::Identity) || writes && beside;
+        let old = elsewhere == Some(Elsewhere::OldFormat) && !self.keep_old_cookies;
+        let mut cookies = Vec::new();
+        if former {
+            cookies.extend(self.former_removals());
+        }
+        if old {
+            cookies.extend(self.old_removals());
+        }
+        cookies
+    }
+
+    /// Notes that a cookie of an older format came in, which a sign-out must count: nobody knows when its session
+    /// began. Looked for only where no session of ours did.
+    pub(crate) fn note_old_cookies(&self, evidence: &mut Evidence, cookies: &Cookies) {
+        let came_in = |import: &Import<T>| import.finder.find(cookies).next().is_some();
+        if evidence.created.is_none() && self.imports.iter().any(came_in) {
+            evidence.created = Some(0);
+        }
     }
 
     fn seal_marker(
         &self,
         keys: &LayerKeys,
         template: &Template,
-        name_index: usize,
+        identity: Option<usize>,
         time: u64,
     ) -> Option<SetCookie> {
-        let key = keys.marker(name_index)?;
+        let key = keys.marker(identity)?;
         let half = half_for(key.suite())?;
         let mut buffer = vec![0; key.suite().before()];
         buffer.extend_from_slice(&time.to_le_bytes());
@@ -707,9 +847,11 @@ impl<T> SessionCodec<T> {
         Some(template.set(&buffer, Some(lifetime::MARKER_MAX_AGE)))
     }
 
-    /// A new session's `created_at`: after every marker that the request carries or sends.
+    /// A new session's `created_at`: after every marker that the request carries or sends, and never that of
+    /// imported ones.
     pub(crate) fn created_after(marker: Option<u64>, now: u64) -> u64 {
-        marker.map_or(now, |marker| now.max(marker.saturating_add(1))).min(lifetime::LATEST)
+        let created = marker.map_or(now, |marker| now.max(marker.saturating_add(1)));
+        created.clamp(IMPORTED + 1, lifetime::LATEST)
     }
 }
 
@@ -764,17 +906,12 @@ fn half_for(suite: Suite) -> Option<[u8; HALF]> {
 
 impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// Decodes what arrived, and asks `accept_if`. Runs the user's code.
-    pub(crate) fn load(&self, arrival: &mut Arrival) -> Loaded<T> {
+    pub(crate) fn load(&self, arrival: &mut Arrival, cookies: &Cookies, now: u64) -> Loaded<T> {
         while let Some(candidate) = arrival.candidates.next() {
             match self.decode_candidate(candidate, arrival.keys.primary_id()) {
                 Err(kind) => arrival.rejected = kind.further(arrival.rejected),
                 Ok(loaded) => {
-                    let accepted = self.accept_if.as_ref().zip(loaded.origin.as_ref()).is_none_or(
-                        |(accept_if, Origin { meta, suite, key_id, .. })| {
-                            accept_if(&self.describe(meta, *suite, *key_id), &loaded.value)
-                        },
-                    );
-                    if accepted {
+                    if self.accepts(&loaded) {
                         return loaded;
                     }
                     // The winner alone is judged: an older cookie is no way around a refusal.
@@ -783,16 +920,75 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
                 }
             }
         }
+        let may_import = arrival.evidence.ours == 0 && !arrival.evidence.others;
+        for import in self.imports.iter().filter(|import| may_import && now < import.until) {
+            match self.import(import, arrival, cookies, now) {
+                Ok(Some(loaded)) => return loaded,
+                Ok(None) => {}
+                Err(kind) => arrival.rejected = kind.further(arrival.rejected),
+            }
+        }
         self.fresh(arrival.rejected.map_or(Incoming::Absent, Incoming::Rejected))
     }
 
+    fn accepts(&self, loaded: &Loaded<T>) -> bool {
+        self.accept_if.as_ref().zip(loaded.origin.as_ref()).is_none_or(
+            |(accept_if, Origin { meta, suite, key_id, .. })| {
+                accept_if(&self.describe(meta, *suite, *key_id), &loaded.value)
+            },
+        )
+    }
+
+    /// The session in the cookies of an older format, if any of its first name came in.
+    fn import(
+        &self,
+        import: &Import<T>,
+        arrival: &Arrival,
+        cookies: &Cookies,
+        now: u64,
+    ) -> Result<Option<Loaded<T>>, RejectedKind> {
+        let Some(value) = import.finder.find(cookies).next() else { return Ok(None) };
+        if value.len() > OldCookies::MAX_VALUE {
+            return Err(RejectedKind::TooLong);
+        }
+        // Old cookies hold no time of ours, so a sign-out counts against all of them.
+        if self.marker_time(&arrival.keys, &arrival.evidence, cookies).is_some() {
+            return Err(RejectedKind::SignedOut);
+        }
+        let Imported { value, id } = import.format.open(&OldCookies::new(cookies, now))?;
+        let old_form = self.writes_old_form(None);
+        let encoded = self.encode(&value, old_form, 0).map_err(|_| RejectedKind::Payload)?;
+        if !self.is_plain(&encoded) && !self.comes_back(&encoded) {
+            return Err(RejectedKind::Payload);
+        }
+        let times = Times { created: IMPORTED, renewed: now, issued: now };
+        let meta = Meta { form: self.form(old_form), id: SessionId(id), times, lifetime: Lifetime::Timeouts };
+        let origin = Origin {
+            meta,
+            suite: self.writes,
+            key_id: arrival.keys.primary_id(),
+            moves: true,
+            elsewhere: Some(Elsewhere::OldFormat),
+        };
+        let loaded = Loaded {
+            value,
+            incoming: Incoming::Imported,
+            origin: Some(origin),
+            fallback: None,
+            own: Some(encoded.own),
+            out: encoded.out,
+            resend: None,
+        };
+        if self.accepts(&loaded) { Ok(Some(loaded)) } else { Err(RejectedKind::Refused) }
+    }
+
     fn decode_candidate(&self, candidate: Candidate, primary: KeyId) -> Result<Loaded<T>, RejectedKind> {
-        let Candidate { meta, suite, key_id, fallback, payload } = candidate;
+        let Candidate { rank: _, elsewhere, meta, suite, key_id, fallback, payload } = candidate;
         let came_in = meta.form;
         let written = self.schemas.written();
         let older = came_in.schema < written.schema;
-        let moves = key_id != primary || older || suite != self.writes;
-        let origin = Some(Origin { meta, suite, key_id, moves });
+        let moves = key_id != primary || older || suite != self.writes || elsewhere.is_some();
+        let origin = Some(Origin { meta, suite, key_id, moves, elsewhere });
         let incoming = Incoming::Accepted;
         if came_in.schema == self.schemas.own.schema {
             if came_in.shape != self.schemas.own.shape {
@@ -868,15 +1064,18 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// is asked, as by the layer; counters and `tracing` events are the layer's.
     pub fn open(&self, headers: &HeaderMap, now: SystemTime) -> Opened<T> {
         let cookies = Cookies::of(headers);
-        let mut arrival = self.arrive(&cookies, lifetime::from_system(now));
+        let now = lifetime::from_system(now);
+        let mut arrival = self.arrive(&cookies, now);
         let mut evidence = arrival.evidence;
         evidence.marker = self.marker_time(&arrival.keys, &evidence, &cookies);
-        let loaded = self.load(&mut arrival);
+        self.note_old_cookies(&mut evidence, &cookies);
+        let loaded = self.load(&mut arrival, &cookies, now);
+        let elsewhere = loaded.origin.as_ref().and_then(|origin| origin.elsewhere);
         let session = loaded.origin.map(|Origin { meta, suite, key_id, .. }| {
             let meta = self.describe(&meta, suite, key_id);
             (loaded.value, meta)
         });
-        Opened { session, incoming: loaded.incoming, evidence }
+        Opened { session, incoming: loaded.incoming, evidence, elsewhere }
     }
 
     /// Seals a session into a cookie, under the primary key.
@@ -927,8 +1126,15 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         self.seal_session(&self.keys.keys(), &meta, &half, payload, now).ok_or(UpdateError::Random)
     }
 
-    /// The cookies that sign out: removals for what came in and for each `formerly`, and, if an
-    /// authentic session came in, the sign-out marker with them.
+    /// The removal cookies that go with a sealed session: of what it came in, if that was another identity or an
+    /// older format, and of what stood beside it.
+    pub fn superseded(&self, opened: &Opened<T>) -> Vec<SetCookie> {
+        let left_behind = self.left_behind(&opened.evidence, opened.elsewhere, true);
+        left_behind.into_iter().map(|(cookie, _)| cookie).collect()
+    }
+
+    /// The cookies that sign out: removals for what came in, for each `formerly` and for each old cookie, and, if an
+    /// authentic session or an old cookie came in, the sign-out marker with them.
     pub fn removals(&self, opened: &Opened<T>, now: SystemTime) -> Removals {
         let departure = self.depart(&self.keys.keys(), &opened.evidence, lifetime::from_system(now));
         let own = (opened.evidence.ours > 0).then(|| self.session.removal());
@@ -944,6 +1150,7 @@ pub struct Opened<T> {
     session: Option<(T, SessionMeta)>,
     incoming: Incoming,
     evidence: Evidence,
+    elsewhere: Option<Elsewhere>,
 }
 
 impl<T> Opened<T> {

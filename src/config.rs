@@ -2,16 +2,18 @@
 
 use crate::{
     codec::{
-        self, AcceptIf, Budget, Check, Encode, Form, Former, Migrate, Mode, Schemas, SessionCodec,
+        self, AcceptIf, Budget, Check, Encode, Form, Former, Import, Migrate, Name, Schemas, SessionCodec,
         SessionMeta, Writer,
     },
     cookie::{self, Finder, MAX_SET_COOKIE, SameSite, Target, Template},
     encode,
     error::{ConfigError, KeyError, NotEncodable, Shown},
     frame::Suite,
+    identity::{Identity, Mode},
+    import::OldFormat,
     key::{self, KeyRing},
     lifetime::{self, MAX_LIFETIME, Rules},
-    ring::{Binding, KeyRingHandle},
+    ring::{Binding, Bound, KeyRingHandle},
     shape::{self, Shape, Unsupported},
 };
 use http::request::Parts;
@@ -32,64 +34,6 @@ const DEFAULT_NAME_INSECURE: &str = "session";
 const DEFAULT_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 const DEFAULT_ABSOLUTE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// An earlier identity of the session's cookie, for [`SessionBuilder::formerly`]: to a browser, a
-/// cookie with another name, Domain, Path or Partitioned is another cookie.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Identity {
-    /// `None`: the layer's own.
-    name: Option<String>,
-    domain: Option<String>,
-    path: Option<String>,
-    partitioned: bool,
-}
-
-impl Identity {
-    /// As the layer writes now, but for what the setters change.
-    pub fn current() -> Self {
-        Identity { name: None, domain: None, path: None, partitioned: false }
-    }
-
-    /// A cookie of this name, without Domain, with `Path=/`, not Partitioned, but for what the
-    /// setters change.
-    pub fn named(name: impl Into<String>) -> Self {
-        Identity { name: Some(name.into()), ..Identity::current() }
-    }
-
-    /// It had this Domain.
-    pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        self.domain = Some(domain.into());
-        self
-    }
-
-    /// It had this Path.
-    pub fn path(mut self, path: impl Into<String>) -> Self {
-        self.path = Some(path.into());
-        self
-    }
-
-    /// It was Partitioned.
-    pub fn partitioned(mut self) -> Self {
-        self.partitioned = true;
-        self
-    }
-
-    fn resolve(&self, current: &Target) -> Target {
-        let base = match &self.name {
-            None => current.clone(),
-            Some(name) => {
-                Target { name: name.clone(), domain: None, path: "/".to_owned(), partitioned: false }
-            }
-        };
-        Target {
-            name: base.name,
-            domain: self.domain.clone().or(base.domain),
-            path: self.path.clone().unwrap_or(base.path),
-            partitioned: self.partitioned || base.partitioned,
-        }
-    }
-}
-
 /// What both configuration and code can set.
 #[derive(Debug)]
 struct Settings {
@@ -108,6 +52,7 @@ struct Settings {
     max_own_lifetime: Option<Duration>,
     reissue_after: Option<Duration>,
     formerly: Vec<Identity>,
+    keep_old_cookies: bool,
 }
 
 impl Default for Settings {
@@ -128,6 +73,7 @@ impl Default for Settings {
             max_own_lifetime: None,
             reissue_after: None,
             formerly: Vec::new(),
+            keep_old_cookies: false,
         }
     }
 }
@@ -187,9 +133,13 @@ pub struct SessionBuilder<T> {
     schema: u16,
     migrations: Vec<(u16, ShapeOf, Migrate<T>)>,
     write_as: Vec<(u16, ShapeOf, Encode<T>)>,
+    imports: Vec<OldSessions<T>>,
     accept_if: Option<AcceptIf<T>>,
     hooks: Hooks,
 }
+
+/// A format, and until when its sessions are imported.
+type OldSessions<T> = (Box<dyn OldFormat<T>>, SystemTime);
 
 impl<T> fmt::Debug for SessionBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,6 +175,7 @@ impl<T> SessionBuilder<T> {
             schema: 1,
             migrations: Vec::new(),
             write_as: Vec::new(),
+            imports: Vec::new(),
             accept_if: None,
             hooks: Hooks::default(),
         }
@@ -247,14 +198,15 @@ impl<T> SessionBuilder<T> {
     /// The cookie's name. Default: `__Host-Http-session`, and `session` beside
     /// [`insecure_for_local_http`](Self::insecure_for_local_http).
     ///
-    /// The name is in the seal: another name signs everyone out.
+    /// The name is in the seal: to change it without signing everyone out, see [`formerly`](Self::formerly).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = Some(name.into());
         self
     }
 
     /// What the seal is bound to beside the cookie's name: another service with the same key cannot
-    /// read these sessions. Default: empty. Another context signs everyone out.
+    /// read these sessions. Default: empty. To change it without signing everyone out, see
+    /// [`formerly`](Self::formerly).
     pub fn context(mut self, context: impl Into<String>) -> Self {
         self.settings.context = context.into();
         self
@@ -448,16 +400,73 @@ impl<T> SessionBuilder<T> {
         self
     }
 
-    /// An earlier identity of the cookie; may be called several times. Default: none.
+    /// Another identity of the cookie, an earlier or a later one; may be called several times. Default: none.
     ///
-    /// After a change of Domain, Path or Partitioned browsers send both cookies, the old one first,
-    /// for ever. `clear`, and the first write after several arrived, remove these too.
+    /// With [`until`](Identity::until) its sessions are accepted until then. They move to the layer's own identity
+    /// with the next write, or when their cookie is due for a new one; then the other cookie is removed. Of several
+    /// cookies one whose name has a prefix (`__Host-` before `__Secure-` before none) beats the others, then the
+    /// newest.
     ///
-    /// Where old and new instances run side by side, deploy in two steps, or a sign-out at an old instance
-    /// leaves the new cookie: first a release that names the *new* identity here, then one that has it, and
-    /// names the old one.
+    /// Without `until` it is only removed: after a change of Domain, Path or Partitioned browsers send both
+    /// cookies, the old one first, for ever. Either way `clear`, and a write beside such a cookie, remove it, and
+    /// a sign-out counts in all identities.
+    ///
+    /// Where old and new instances run side by side, deploy in two steps: first a release that names the *new*
+    /// identity here, with `until`, then one that has it, and names the old one. Back means back to the first of these.
+    /// [The page on moving](crate::docs::moving) has examples.
+    ///
+    /// Until the date whoever can set the old cookie, such as a subdomain where its name has no prefix, can still
+    /// toss one in. And what is removed from a parent domain is signed out at the sibling hosts that share it.
     pub fn formerly(mut self, identity: Identity) -> Self {
         self.settings.formerly.push(identity);
+        self
+    }
+
+    /// An older format, such as that of npm's `cookie-session`, whose sessions become sessions of ours until this
+    /// moment; may be called several times. Default: none.
+    ///
+    /// A request that uses its session and brings no cookie of ours, but one in this format, has that session. The
+    /// response sets our cookie, and removes the old ones. It does so like a re-issue that is due at once: not on
+    /// a 5xx response, nor to [passive](Self::passive_if) requests, nor where the handler asked for shared caching.
+    ///
+    /// * A cookie of ours wins, whatever is in it, and after a sign-out here nothing is imported: [`clear`](crate::Session::clear) removes
+    ///   the old cookies too, and its marker counts against all of them.
+    /// * Old cookies hold no time that could end them, so the date does. What was imported lives on as a session of
+    ///   ours.
+    /// * [`accept_if`](Self::accept_if) sees it: [`SessionMeta::is_imported`], also in later requests.
+    /// * Users move one way: one who is sent back to the old application is signed out there. See
+    ///   [`keep_old_cookies`](Self::keep_old_cookies).
+    /// * **A leaked old key is dropped at once**, not at the date; and `accept_if` refuses what was imported with it.
+    ///
+    /// ```
+    /// # #[cfg(feature = "express")] {
+    /// # use cookie_session::{Express, Identity, Key, KeyRing, SessionLayer};
+    /// # use std::time::{Duration, UNIX_EPOCH};
+    /// # #[derive(Default, serde::Serialize, serde::Deserialize)]
+    /// # #[serde(default)]
+    /// # struct Shop { user: Option<u64>, cart: Vec<u32> }
+    /// # let keys = KeyRing::new(Key::generate()?, [])?;
+    /// # let old_key = b"the key that Express signed with";
+    /// let march_2027 = UNIX_EPOCH + Duration::from_secs(1_803_859_200);
+    /// let sessions = SessionLayer::<Shop>::builder(keys)
+    ///     .import(Express::new(Identity::named("session"), old_key, &[]), march_2027)
+    ///     .build()?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn import(mut self, format: impl OldFormat<T> + 'static, until: SystemTime) -> Self {
+        self.imports.push((Box::new(format), until));
+        self
+    }
+
+    /// Leaves the cookies that a session was imported from in the browser. Default: the response that imports
+    /// removes them.
+    ///
+    /// For users who may be sent back to the old application: there they are still signed in, with the session as
+    /// it was when they left. Nor is a session over when it has ended here: the next request imports it
+    /// again, until the date. A sign-out here removes them all the same; one there does not count here.
+    pub fn keep_old_cookies(mut self) -> Self {
+        self.settings.keep_old_cookies = true;
         self
     }
 
@@ -483,7 +492,8 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
             partitioned: settings.partitioned,
         };
         target.check(secure, settings.same_site, &mut faults);
-        let formerly = settings.earlier_targets(&target, secure, &mut faults);
+        let others = settings.other_identities(&target, secure, &mut faults);
+        settings.check_imports(&self.imports, &target, &others, secure, &mut faults);
         let rules = settings.rules(&mut faults);
         if settings.max_set_cookie > MAX_SET_COOKIE {
             faults.push(ConfigError::MaxSetCookieTooLarge { bytes: settings.max_set_cookie });
@@ -496,7 +506,8 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
             return Err(one_or_several(faults));
         };
 
-        let codec = assemble(settings, secure, target, formerly, rules, keys, schemas, self.accept_if);
+        let codec =
+            assemble(settings, secure, target, others, rules, keys, schemas, self.imports, self.accept_if);
         codec.check_default()?;
         Ok((codec, self.hooks))
     }
@@ -512,7 +523,7 @@ pub(crate) fn detached_codec<T: Serialize + DeserializeOwned>(keys: KeyRing) -> 
     let own = Form { schema: 1, shape: Shape::from_bytes([0; 4]) };
     let schemas =
         Schemas { own, check: Check::of::<T>(false, Vec::new()), migrations: Vec::new(), write_as: None };
-    assemble(&settings, true, target, Vec::new(), rules, keys.into(), schemas, None)
+    assemble(&settings, true, target, Vec::new(), rules, keys.into(), schemas, Vec::new(), None)
 }
 
 #[allow(clippy::too_many_arguments)] // Settled settings, from one caller that checks and one that need not.
@@ -520,42 +531,70 @@ fn assemble<T>(
     settings: &Settings,
     secure: bool,
     target: Target,
-    formerly: Vec<Target>,
+    others: Vec<(Target, Identity)>,
     rules: Rules,
     keys: KeyRingHandle,
     schemas: Schemas<T>,
+    imports: Vec<OldSessions<T>>,
     accept_if: Option<AcceptIf<T>>,
 ) -> SessionCodec<T> {
     let template = |target: Target| Template::new(target, secure, settings.same_site);
-    let mut names = vec![target.name.clone()];
-    let mut former = |target: Target| {
-        let known = names.iter().position(|name| *name == target.name);
-        let name_index = known.unwrap_or(names.len());
-        if known.is_none() {
-            names.push(target.name.clone());
-        }
-        Former { marker: template(target.marker()), session: template(target), name_index }
-    };
-    let formerly = formerly.into_iter().map(&mut former).collect();
-    let former_names = names.iter().skip(1).map(|name| Finder::new(name)).collect();
     let writes = settings.mode.suite();
     let accepts =
         |suite: &Suite| *suite == writes || settings.accept_modes.iter().any(|mode| mode.suite() == *suite);
-    let accepts: Vec<Suite> = Suite::ALL.into_iter().filter(accepts).collect();
-    let binding = Binding { names, context: settings.context.clone(), writes, accepts: accepts.clone() };
+    let bound = Bound {
+        name: target.name.clone(),
+        context: settings.context.clone(),
+        writes,
+        accepts: Suite::ALL.into_iter().filter(accepts).collect(),
+    };
+    let mut own = Name::new(&target);
+    own.accept(None, &bound, u64::MAX);
+    let mut binding = Binding { own: bound, others: Vec::new() };
+    let (mut names, mut formerly): (Vec<Name>, Vec<Former>) = (Vec::new(), Vec::new());
+    for (other, identity) in others {
+        let until = identity.accepted_until();
+        let bound = identity.bound(&other, &binding.own);
+        let place = binding.place(&bound);
+        if other.name != target.name && !names.iter().any(|name| name.is_of(&other)) {
+            names.push(Name::new(&other));
+        }
+        let name = names.iter_mut().find(|name| name.is_of(&other)).unwrap_or(&mut own);
+        if let (Some(_), Some(until)) = (place, until) {
+            name.accept(place, &bound, until);
+        }
+        // One cookie to a browser is removed once, and never where it is the layer's own.
+        let mut known = std::iter::once(&target).chain(formerly.iter().map(|former| former.session.target()));
+        if !known.any(|known| known.is_same(&other)) {
+            formerly.push(Former {
+                marker: template(other.marker()),
+                session: template(other),
+                identity: place,
+            });
+        }
+    }
+    let import = |(format, until): OldSessions<T>| {
+        let cookies: Vec<_> =
+            format.cookies().iter().map(|identity| template(identity.target(&target))).collect();
+        let finder = Finder::new(cookies.first().map_or("", Template::name));
+        Import { format, until: lifetime::from_system(until), finder, cookies }
+    };
+    let imports = imports.into_iter().map(import).collect();
     let digits = cookie::digits(rules.longest_max_age());
     let budget = Budget { max_set_cookie: settings.max_set_cookie, digits, suite: writes };
     let (marker, session) = (template(target.marker()), template(target));
     SessionCodec {
         keys: keys.attach(binding),
         ring: keys,
-        accepts,
         writes,
         max_payload: budget.max_payload(&session),
         session,
         marker,
+        own,
+        others: names,
         formerly,
-        former_names,
+        imports,
+        keep_old_cookies: settings.keep_old_cookies,
         rules,
         budget,
         schemas,
@@ -591,21 +630,62 @@ fn one_or_several(mut faults: Vec<ConfigError>) -> ConfigError {
 }
 
 impl Settings {
-    fn earlier_targets(&self, current: &Target, secure: bool, faults: &mut Vec<ConfigError>) -> Vec<Target> {
-        let mut targets: Vec<Target> = Vec::new();
-        for target in self.formerly.iter().map(|identity| identity.resolve(current)) {
+    /// The other identities, each with its cookie.
+    fn other_identities(
+        &self,
+        current: &Target,
+        secure: bool,
+        faults: &mut Vec<ConfigError>,
+    ) -> Vec<(Target, Identity)> {
+        let mut others: Vec<(Target, Identity)> = Vec::new();
+        for identity in &self.formerly {
+            let target = identity.target(current);
             target.check(secure, self.same_site, faults);
-            // Nor may one's marker be the other's cookie.
-            let taken = std::iter::once(current).chain(&targets);
-            let clash = |other: &Target| {
-                target.is_same(other) || target.is_same(&other.marker()) || target.marker().is_same(other)
+            let sealed = |identity: &Identity| (identity.context.clone(), identity.mode);
+            let own = (current, (None, None));
+            let taken = others.iter().map(|(target, identity)| (target, sealed(identity)));
+            let clash = |(other, theirs): (&Target, (Option<String>, Option<Mode>))| {
+                // Nor may one's marker be the other's cookie.
+                target.is_same(&other.marker())
+                    || target.marker().is_same(other)
+                    || target.is_same(other) && sealed(identity) == theirs
             };
-            if taken.into_iter().any(clash) {
+            if std::iter::once(own).chain(taken).any(clash) {
                 faults.push(ConfigError::FormerlyTwice { name: Shown::new(&target.name) });
             }
-            targets.push(target);
+            others.push((target, identity.clone()));
         }
-        targets
+        others
+    }
+
+    fn check_imports<T>(
+        &self,
+        imports: &[OldSessions<T>],
+        current: &Target,
+        others: &[(Target, Identity)],
+        secure: bool,
+        faults: &mut Vec<ConfigError>,
+    ) {
+        for (format, _) in imports {
+            faults.extend(format.check().err());
+            let cookies = format.cookies();
+            if cookies.is_empty() {
+                faults.push(ConfigError::ImportWithoutCookie);
+            }
+            for identity in cookies {
+                let target = identity.target(current);
+                target.check(secure, self.same_site, faults);
+                let Identity { name, context, mode, until, .. } = &identity;
+                if name.is_none() || context.is_some() || mode.is_some() || until.is_some() {
+                    faults.push(ConfigError::ImportSealed { name: Shown::new(&target.name) });
+                    continue;
+                }
+                let mut ours = std::iter::once(current).chain(others.iter().map(|(target, _)| target));
+                if ours.any(|ours| [&ours.name, &ours.marker().name].contains(&&target.name)) {
+                    faults.push(ConfigError::ImportSameName { name: Shown::new(&target.name) });
+                }
+            }
+        }
     }
 
     fn rules(&self, faults: &mut Vec<ConfigError>) -> Rules {
@@ -705,16 +785,20 @@ fn read_schemas<T: Serialize + DeserializeOwned>(
 /// # absolute_timeout = "14days"
 /// # max_own_lifetime = "14days"
 /// # reissue_after = "3m"
+/// # keep_old_cookies = false
 ///
 /// [keys]
 /// primary_file = "/run/secrets/key"  # or primary = "the key itself"
 /// # fallbacks = ["…", "…"]           # or fallbacks_file; a text with commas or lines does as well
 ///
-/// # [[formerly]]                     # earlier identities of the cookie
+/// # [[formerly]]                     # other identities of the cookie
 /// # name = "session"                 # left out: the present name, Domain, Path and Partitioned
 /// # domain = "example.com"
 /// # path = "/"
 /// # partitioned = false
+/// # context = "shop"                 # left out: the present one
+/// # mode = "signed"                  # left out: those that are read now
+/// # until = "2027-03-01"             # accepted until then (UTC); left out: only removed
 /// ```
 ///
 /// Numbers and booleans may be text, as environment variables are.
@@ -935,6 +1019,23 @@ impl<'f> Fields<'f> {
         })
     }
 
+    fn moment(&mut self, name: &str) -> Option<SystemTime> {
+        let expected = "a day such as 2027-03-01, or a moment such as 2027-03-01T12:00:00Z";
+        self.read(name, expected, |node| {
+            let text = match node {
+                // How `toml` hands out a date that stands there without quotes.
+                Node::Table(fields) => match fields.as_slice() {
+                    [(Node::Text(_), Node::Text(text))] => text.as_str(),
+                    _ => return None,
+                },
+                node => node.text()?,
+            };
+            let text = text.trim();
+            let whole_day = (text.len() == "2027-03-01".len()).then(|| format!("{text}T00:00:00Z"));
+            humantime::parse_rfc3339(whole_day.as_deref().unwrap_or(text)).ok()
+        })
+    }
+
     /// All that is left is unknown. A name that might be a key is not shown.
     fn finish(self) {
         for (name, _) in &self.entries {
@@ -1009,6 +1110,7 @@ impl SessionConfig {
             max_own_lifetime: fields.duration("max_own_lifetime"),
             reissue_after: fields.duration("reissue_after"),
             formerly: Vec::new(),
+            keep_old_cookies: fields.flag("keep_old_cookies"),
         };
         let formerly = match fields.take("formerly") {
             Some(Node::List(list)) => list,
@@ -1032,6 +1134,9 @@ fn read_identity(node: Node, faults: &mut Vec<ConfigError>) -> Identity {
         domain: fields.text("domain"),
         path: fields.text("path"),
         partitioned: fields.flag("partitioned"),
+        context: fields.text("context"),
+        mode: fields.mode("mode"),
+        until: fields.moment("until"),
     };
     fields.finish();
     identity

@@ -48,7 +48,6 @@ pub(crate) struct Target {
 pub(crate) struct Template {
     target: Target,
     tail: String,
-    finder: Finder,
 }
 
 impl Target {
@@ -92,9 +91,7 @@ impl Target {
         } else if !path.starts_with('/') {
             faults.push(ConfigError::PathWithoutSlash { path: shown_path() });
         }
-        // RFC 6265bis-22 section 5.7 and draft-ietf-httpbis-layered-cookies: compared without case.
-        let prefix =
-            |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        let prefix = |prefix| has_prefix(name, prefix);
         if prefix("__Host-") {
             if let Some(domain) = domain {
                 let domain = Shown::new(domain);
@@ -115,6 +112,20 @@ impl Target {
                 faults.push(ConfigError::InsecureSameSiteNone);
             }
         }
+    }
+}
+
+/// RFC 6265bis-22 section 5.7 and draft-ietf-httpbis-layered-cookies: compared without case.
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// What the prefix of a name promises: 2 that no other host can set it, 1 that nobody can over http, 0 nothing.
+pub(crate) fn rank(name: &str) -> u8 {
+    if has_prefix(name, "__Host-") {
+        2
+    } else {
+        u8::from(has_prefix(name, "__Secure-") || has_prefix(name, "__Http-"))
     }
 }
 
@@ -142,16 +153,15 @@ impl Template {
         }
         let rendered = cookie.to_string();
         let tail = rendered.strip_prefix('=').unwrap_or(&rendered).to_owned();
-        let finder = Finder::new(&target.name);
-        Template { target, tail, finder }
+        Template { target, tail }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.target.name
     }
 
-    pub(crate) fn finder(&self) -> &Finder {
-        &self.finder
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Renders a `Set-Cookie` value: a sealed frame as base64url, or nothing to remove the cookie.

@@ -314,9 +314,28 @@ pub enum ConfigError {
         /// The type: the session's, or that of `write_as`.
         type_name: &'static str,
     },
-    /// `formerly` names the identity that the layer has now, or one identity twice.
+    /// `formerly` names an identity that says no more than the layer's own, or one identity twice.
     FormerlyTwice {
         /// The name of the cookie that is meant.
+        name: Shown,
+    },
+    /// An old cookie has the name of one of the layer's: a browser that has one could not have the other.
+    ImportSameName {
+        /// The name.
+        name: Shown,
+    },
+    /// A key of an [`OldFormat`](crate::OldFormat) is too short: of another kind, or one that may be guessed.
+    OldKeyShort {
+        /// Its length in bytes.
+        bytes: usize,
+        /// The least that is taken.
+        least: usize,
+    },
+    /// An [`OldFormat`](crate::OldFormat) names no cookie.
+    ImportWithoutCookie,
+    /// An old cookie's identity has a context, a mode or an `until`, which old cookies have not.
+    ImportSealed {
+        /// The cookie's name; none for `Identity::current()`.
         name: Shown,
     },
     /// The configuration has an unknown field.
@@ -456,7 +475,22 @@ impl fmt::Display for ConfigError {
             }
             E::FormerlyTwice { name } => write!(
                 f,
-                "formerly names the cookie {name} as it is now, or twice: name each earlier identity once"
+                "formerly names the cookie {name} as it is now, or twice: name each other identity once"
+            ),
+            E::ImportSameName { name } => write!(
+                f,
+                "the old cookie {name} and one of this layer have one name: give the layer another one with name"
+            ),
+            E::OldKeyShort { bytes, least } => write!(
+                f,
+                "a key of the old format has {bytes} bytes, and {least} are the least: whoever guesses it makes \
+                 sessions of anybody; give the key that the old cookies are made with, whole (Express takes shorter \
+                 ones: see allow_short_keys)"
+            ),
+            E::ImportWithoutCookie => write!(f, "the format that import was given names no cookie"),
+            E::ImportSealed { name } => write!(
+                f,
+                "the old cookie {name} needs a name of its own, and no context, mode or until: the date is import's"
             ),
             E::UnknownField { field } => {
                 write!(f, "there is no setting {field}: correct its name, or take it out")
@@ -784,6 +818,9 @@ pub enum Incoming {
     Absent,
     /// It opened, and its session is in use.
     Accepted,
+    /// None of ours came in, and the session in an older format is in use: see
+    /// [`SessionBuilder::import`](crate::SessionBuilder::import).
+    Imported,
     /// It was left alone, and the session started fresh.
     Rejected(RejectedKind),
 }
@@ -858,12 +895,13 @@ impl fmt::Display for RejectedKind {
     }
 }
 
-/// `absent`, `accepted`, or the name of the kind of rejection.
+/// `absent`, `accepted`, `imported`, or the name of the kind of rejection.
 impl fmt::Display for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Incoming::Absent => f.write_str("absent"),
             Incoming::Accepted => f.write_str("accepted"),
+            Incoming::Imported => f.write_str("imported"),
             Incoming::Rejected(kind) => kind.fmt(f),
         }
     }

@@ -91,7 +91,7 @@ pub fn seal_session<T>(codec: &SessionCodec<T>, nonce: &[u8; NONCE], plaintext: 
 /// The same for the sign-out marker.
 pub fn seal_marker<T>(codec: &SessionCodec<T>, nonce: &[u8; NONCE], plaintext: &[u8]) -> Option<String> {
     let keys = codec.keys.keys();
-    seal(keys.marker(0)?, keys.primary_id().0, nonce, plaintext)
+    seal(keys.marker(None)?, keys.primary_id().0, nonce, plaintext)
 }
 
 fn seal(key: &SealKey, key_id: [u8; 4], nonce: &[u8; NONCE], plaintext: &[u8]) -> Option<String> {

@@ -8,6 +8,9 @@
 //! key id    = HKDF-Expand(PRK, LP("cookie-session/v1") || LP("key-id"), 4)
 //! seal key  = HKDF-Expand(PRK, LP("cookie-session/v1") || LP(suite[1]) || LP(purpose) || LP(name) || LP(context), 32)
 //! purpose   = "session" | "sign-out"
+//!
+//! id of an imported session = HKDF-Expand(HKDF-Extract-SHA-256(salt = none, ikm = the old format's key),
+//!                                         LP("cookie-session/v1") || LP("import") || LP(what was authenticated), 16)
 //! ```
 //!
 //! So a value moves neither between cookies, nor between applications, purposes, suites or keys:
@@ -39,6 +42,7 @@ const KEY_BYTES: usize = 32;
 
 const PROTOCOL: &[u8] = b"cookie-session/v1";
 const KEY_ID: &[u8] = b"key-id";
+const IMPORT: &[u8] = b"import";
 
 /// What a sealed value is for; each purpose has seal keys of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +99,7 @@ impl Key {
 
     pub(crate) fn from_secret(secret: Box<Zeroizing<[u8; KEY_BYTES]>>) -> Key {
         let mut id = [0; 4];
-        expand(&secret, &[PROTOCOL, KEY_ID], &mut id);
+        expand(secret.as_slice(), &[PROTOCOL, KEY_ID], &mut id);
         Key { secret, id: KeyId(id) }
     }
 
@@ -114,12 +118,19 @@ impl Key {
     ) -> Zeroizing<[u8; 32]> {
         let mut derived = Zeroizing::new([0; 32]);
         let parts = [PROTOCOL, &[suite], purpose.label(), name.as_bytes(), context.as_bytes()];
-        expand(&self.secret, &parts, &mut derived[..]);
+        expand(self.secret.as_slice(), &parts, &mut derived[..]);
         derived
     }
 }
 
-fn expand(secret: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8]) {
+/// The id of a session that comes from an older format. By that format's key, so that no rotation of ours changes it.
+pub(crate) fn imported_id(key: &[u8], authenticated: &[u8]) -> [u8; 16] {
+    let mut id = [0; 16];
+    expand(key, &[PROTOCOL, IMPORT, authenticated], &mut id);
+    id
+}
+
+fn expand(secret: &[u8], parts: &[&[u8]], out: &mut [u8]) {
     let mut info = Vec::new();
     for part in parts {
         // A part longer than u32::MAX cannot be told from a shorter one by its prefix, but it can
@@ -127,7 +138,7 @@ fn expand(secret: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8]) {
         info.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
         info.extend_from_slice(part);
     }
-    // At start-up and when a ring is replaced, never for a request; zeros would be no key at all.
+    // At start-up, when a ring is replaced and when a session is imported; zeros would be no key at all.
     #[allow(clippy::expect_used)]
     clearing_the_stack(|| {
         Hkdf::<Sha256>::new(None, secret).expand(&info, out).expect("32 of the 8160 bytes that there are");

@@ -170,7 +170,8 @@
 //! | hand out, use | a handler extracts the session (the page becomes `private`); it reads or writes it (the cookie is opened) |
 //! | head | the moment at which the response's headers leave the layer |
 //! | re-issue, renew | the same session in a new cookie; a new id as well |
-//! | identity | name, Domain, Path and Partitioned: what makes a cookie one to a browser |
+//! | identity | name, Domain, Path and Partitioned, which make a cookie one to a browser; context and mode of its seal |
+//! | import | make a session of ours from one in an older format |
 //! | marker | the cookie that holds the time of a sign-out |
 //! | shape, form | the fingerprint of the session's type; schema number and shape |
 //! | frame | suite, key id and body: what the cookie's value is the base64url of |
@@ -180,11 +181,14 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `axum` | yes | [`Session`] as an extractor, errors as responses; depends on `axum-core` only |
+//! | `express` | no | `Express`: [imports](SessionBuilder::import) the sessions of npm's `cookie-session`; depends on `serde_json` and `sha1` |
+//! | `jar` | no | `Jar`: imports those in private and signed jars of the `cookie` crate |
 //! | `tracing` | no | events, listed below |
 //!
 //! | event (its name, and its field `event`) | level | when |
 //! |---|---|---|
 //! | `session_rejected` | debug | a cookie was not accepted; `kind` |
+//! | `session_imported` | debug | a session was imported from an older format |
 //! | `session_write_dropped` | debug | a 5xx response does not send the session's change, or the response never came |
 //! | `session_clear_dropped` | warn | a session was cleared, and its response never came: the client has gone, or the service inside failed |
 //! | `session_reissue_too_large` | warn | a session no longer fits, so its cookie is not re-issued; `needed` |
@@ -223,11 +227,17 @@ mod config;
 mod cookie;
 mod encode;
 mod error;
+#[cfg(feature = "express")]
+mod express;
 #[cfg(feature = "axum")]
 mod extract;
 mod frame;
+mod identity;
+mod import;
 #[doc(hidden)]
 pub mod internal;
+#[cfg(feature = "jar")]
+mod jar;
 mod key;
 mod layer;
 mod lifetime;
@@ -239,13 +249,19 @@ mod session;
 mod shape;
 
 // The public interface is:
-pub use codec::{Mode, Opened, Removals, SessionCodec, SessionId, SessionMeta};
-pub use config::{Identity, SessionBuilder, SessionConfig};
+pub use codec::{Opened, Removals, SessionCodec, SessionId, SessionMeta};
+pub use config::{SessionBuilder, SessionConfig};
 pub use cookie::{MAX_SET_COOKIE, SameSite, SetCookie};
 pub use error::{
     ConfigError, Incoming, KeyError, MapError, MissingLayer, NotEncodable, ParseIdError, RejectedKind, Shown,
     TooLarge, UpdateError, Weakness,
 };
+#[cfg(feature = "express")]
+pub use express::{Digest, Encoding, Express};
+pub use identity::{Identity, Mode};
+pub use import::{Imported, OldCookies, OldFormat};
+#[cfg(feature = "jar")]
+pub use jar::{Jar, JarKey};
 pub use key::{Key, KeyId, KeyRing};
 pub use layer::{ResponseFuture, SessionLayer, SessionService};
 pub use lifetime::{CLOCK_SKEW, Lifetime};

@@ -81,6 +81,7 @@ impl KeyRingHandle {
             rejected: RejectedKind::ALL.map(|kind| (kind, counts.rejected(kind).load(Relaxed))).into(),
             reissues_too_large: counts.reissues_too_large.load(Relaxed),
             writes_too_late: counts.writes_too_late.load(Relaxed),
+            imported: counts.imported.load(Relaxed),
             no_randomness: counts.no_randomness.load(Relaxed),
         }
     }
@@ -141,6 +142,9 @@ pub struct Counters {
     pub reissues_too_large: u64,
     /// Writes left out because the session had ended by the time the headers left.
     pub writes_too_late: u64,
+    /// Requests whose session was imported from an older format: who has not moved yet. Of one session there are
+    /// several where requests come in at one moment, or where the old cookie stays.
+    pub imported: u64,
     /// Sealed cookies left out because the operating system gave no randomness.
     pub no_randomness: u64,
 }
@@ -151,6 +155,7 @@ pub(crate) struct Counts {
     rejected: [AtomicU64; RejectedKind::ALL.len()],
     pub(crate) reissues_too_large: AtomicU64,
     pub(crate) writes_too_late: AtomicU64,
+    pub(crate) imported: AtomicU64,
     pub(crate) no_randomness: AtomicU64,
 }
 
@@ -161,13 +166,20 @@ impl Counts {
     }
 }
 
-/// What a layer's keys are bound to.
+/// What a layer's keys are bound to: in its own identity, and in each other one.
 pub(crate) struct Binding {
-    /// The name of the layer's cookie, then those of its earlier identities, each once.
-    pub(crate) names: Vec<String>,
+    pub(crate) own: Bound,
+    pub(crate) others: Vec<Bound>,
+}
+
+/// What the seals of one identity are bound to.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub(crate) name: String,
     pub(crate) context: String,
+    /// What seals.
     pub(crate) writes: Suite,
-    /// Suites that are accepted, the written one among them.
+    /// What is opened: with what seals, or nothing.
     pub(crate) accepts: Vec<Suite>,
 }
 
@@ -190,13 +202,19 @@ pub(crate) struct LayerKeys {
     /// Sorted by id.
     fallbacks: Vec<(KeySet, Arc<AtomicU64>)>,
     writes: Suite,
-    /// The primary's sign-out keys in the written suite, one for each name of the binding but the layer's own.
+    /// What seals the primary's sign-out markers in other identities, in their order.
     markers: Vec<SealKey>,
 }
 
 /// What one key of the ring opens for one layer.
 struct KeySet {
     id: KeyId,
+    own: BoundKeys,
+    others: Vec<BoundKeys>,
+}
+
+/// What it opens in one identity.
+struct BoundKeys {
     session: Vec<SealKey>,
     sign_out: Vec<SealKey>,
 }
@@ -209,43 +227,73 @@ pub(crate) struct Found<'k> {
 }
 
 impl Binding {
+    /// The place of an identity among the others, anew if it has none; `None` where the layer's own keys do.
+    pub(crate) fn place(&mut self, bound: &Bound) -> Option<usize> {
+        let Bound { name, context, writes, accepts } = &self.own;
+        let same = *name == bound.name && *context == bound.context && *writes == bound.writes;
+        if same && bound.accepts.iter().all(|suite| accepts.contains(suite)) {
+            return None;
+        }
+        let known = self.others.iter().position(|known| known == bound);
+        Some(known.unwrap_or_else(|| {
+            self.others.push(bound.clone());
+            self.others.len() - 1
+        }))
+    }
+
     fn derive(&self, ring: &KeyRing, counters: &[(KeyId, Arc<AtomicU64>)]) -> LayerKeys {
-        let derive = |key: &Key, suite: Suite, purpose, name: &str| {
+        let derive = |key: &Key, suite: Suite, purpose, bound: &Bound| {
             clearing_the_stack(|| {
-                SealKey::new(suite, &key.derive(suite.byte(), purpose, name, &self.context))
+                SealKey::new(suite, &key.derive(suite.byte(), purpose, &bound.name, &bound.context))
             })
         };
-        let set = |key: &Key| {
-            let name = self.names.first().map_or("", String::as_str);
-            let all = |purpose| self.accepts.iter().map(|&suite| derive(key, suite, purpose, name)).collect();
-            KeySet { id: key.id(), session: all(Purpose::Session), sign_out: all(Purpose::SignOut) }
+        let keys = |key: &Key, bound: &Bound| {
+            let all =
+                |purpose| bound.accepts.iter().map(|&suite| derive(key, suite, purpose, bound)).collect();
+            BoundKeys { session: all(Purpose::Session), sign_out: all(Purpose::SignOut) }
+        };
+        let set = |key: &Key| KeySet {
+            id: key.id(),
+            own: keys(key, &self.own),
+            others: self.others.iter().map(|bound| keys(key, bound)).collect(),
         };
         let counted = |(key, (_, counter)): (&Key, &(KeyId, Arc<AtomicU64>))| (set(key), Arc::clone(counter));
         let mut fallbacks: Vec<_> = ring.fallbacks().iter().zip(counters).map(counted).collect();
         fallbacks.sort_by_key(|(set, _)| set.id);
-        let marker = |name: &String| derive(ring.primary(), self.writes, Purpose::SignOut, name);
+        let marker = |bound: &Bound| derive(ring.primary(), bound.writes, Purpose::SignOut, bound);
         LayerKeys {
             primary: set(ring.primary()),
             fallbacks,
-            writes: self.writes,
-            markers: self.names.iter().skip(1).map(marker).collect(),
+            writes: self.own.writes,
+            markers: self.others.iter().map(marker).collect(),
         }
     }
 }
 
 impl KeySet {
-    fn find(&self, suite: Suite, purpose: Purpose) -> Option<&SealKey> {
+    fn find(&self, identity: Option<usize>, suite: Suite, purpose: Purpose) -> Option<&SealKey> {
+        let keys = match identity {
+            None => &self.own,
+            Some(other) => self.others.get(other)?,
+        };
         let keys = match purpose {
-            Purpose::Session => &self.session,
-            Purpose::SignOut => &self.sign_out,
+            Purpose::Session => &keys.session,
+            Purpose::SignOut => &keys.sign_out,
         };
         keys.iter().find(|key| key.suite() == suite)
     }
 }
 
 impl LayerKeys {
-    /// The one key that this id names, if any; nothing is ever tried in turn.
-    pub(crate) fn find(&self, id: KeyId, suite: Suite, purpose: Purpose) -> Option<Found<'_>> {
+    /// The one key that this id names, if any, in the layer's own identity or another one of its binding; no key
+    /// is ever tried in turn.
+    pub(crate) fn find(
+        &self,
+        id: KeyId,
+        identity: Option<usize>,
+        suite: Suite,
+        purpose: Purpose,
+    ) -> Option<Found<'_>> {
         let (set, fallback) = if self.primary.id == id {
             (&self.primary, None)
         } else {
@@ -253,7 +301,7 @@ impl LayerKeys {
             let (set, counter) = self.fallbacks.get(at)?;
             (set, Some(counter))
         };
-        Some(Found { seal_key: set.find(suite, purpose)?, fallback })
+        Some(Found { seal_key: set.find(identity, suite, purpose)?, fallback })
     }
 
     pub(crate) fn primary_id(&self) -> KeyId {
@@ -262,14 +310,14 @@ impl LayerKeys {
 
     /// What seals a session now.
     pub(crate) fn session(&self) -> Option<&SealKey> {
-        self.primary.find(self.writes, Purpose::Session)
+        self.primary.find(None, self.writes, Purpose::Session)
     }
 
-    /// What seals a sign-out marker for the name at `index` of the binding.
-    pub(crate) fn marker(&self, index: usize) -> Option<&SealKey> {
-        match index.checked_sub(1) {
-            None => self.primary.find(self.writes, Purpose::SignOut),
-            Some(at) => self.markers.get(at),
+    /// What seals a sign-out marker, in the layer's own identity or in another one of its binding.
+    pub(crate) fn marker(&self, identity: Option<usize>) -> Option<&SealKey> {
+        match identity {
+            None => self.primary.find(None, self.writes, Purpose::SignOut),
+            Some(other) => self.markers.get(other),
         }
     }
 }

@@ -9,7 +9,8 @@
 
 use crate::{
     codec::{
-        Arrival, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId, SessionMeta, draw,
+        Arrival, Elsewhere, Evidence, Form, Loaded, Meta, Origin, Payload, SessionCodec, SessionId,
+        SessionMeta, draw,
     },
     config::{self, Hooks},
     cookie::{Cookies, SetCookie, Template},
@@ -302,7 +303,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
         let id = SessionId::from_bytes(random().unwrap_or_default());
         let times = Times { created: at, renewed: at, issued: at };
         let meta = Meta { form: codec.schemas.own, id, times, lifetime: Lifetime::Timeouts };
-        let origin = Origin { meta, suite: codec.writes, key_id: keys.primary_id(), moves: false };
+        let origin =
+            Origin { meta, suite: codec.writes, key_id: keys.primary_id(), moves: false, elsewhere: None };
         let own = codec.encode(&value, false, 0).ok().map(|encoded| encoded.own);
         let incoming = Incoming::Accepted;
         let loaded =
@@ -531,7 +533,7 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
             let (arrival, loaded) = match self.0.noted.get() {
                 Some(noted) if !opened => {
                     let mut arrival = codec.arrive(&noted.cookies, noted.at);
-                    let loaded = codec.load(&mut arrival);
+                    let loaded = codec.load(&mut arrival, &noted.cookies, noted.at);
                     (Some(arrival), loaded)
                 }
                 _ => (None, codec.fresh(Incoming::Absent)),
@@ -551,8 +553,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
                 // Somebody else was first, or the session has been cleared.
                 Some(loaded.value)
             };
-            let silent =
-                matches!(first, None | Some((None, 0))) && !matches!(incoming, Incoming::Rejected(_));
+            let silent = matches!(first, None | Some((None, 0)))
+                && matches!(incoming, Incoming::Absent | Incoming::Accepted);
             if value.is_some() || !silent {
                 drop(state);
                 drop(value);
@@ -594,9 +596,16 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
         if unknown_keys > 0 {
             counts.unknown_keys.fetch_add(unknown_keys, Relaxed);
         }
-        if let Incoming::Rejected(kind) = incoming {
-            counts.rejected(kind).fetch_add(1, Relaxed);
-            event!(DEBUG, "session_rejected", "a session cookie was not accepted", kind = kind);
+        match incoming {
+            Incoming::Rejected(kind) => {
+                counts.rejected(kind).fetch_add(1, Relaxed);
+                event!(DEBUG, "session_rejected", "a session cookie was not accepted", kind = kind);
+            }
+            Incoming::Imported => {
+                counts.imported.fetch_add(1, Relaxed);
+                event!(DEBUG, "session_imported", "a session was imported from an older format");
+            }
+            Incoming::Absent | Incoming::Accepted => {}
         }
     }
 
@@ -881,7 +890,7 @@ impl<T> Session<T> {
         let found = if alone { state.arrived.take() } else { state.arrived.clone() };
         self.wake(state);
 
-        let (keys, evidence) = match found {
+        let (keys, mut evidence) = match found {
             Some(Arrived { keys, evidence, .. }) => (keys, evidence),
             // Cleared, and never used: nothing was opened, and the sign-out needs to know what came in.
             None => {
@@ -889,13 +898,18 @@ impl<T> Session<T> {
                 (arrival.keys, arrival.evidence)
             }
         };
+        if cleared {
+            codec.note_old_cookies(&mut evidence, &noted.cookies);
+        }
         let departure = cleared.then(|| codec.depart(&keys, &evidence, now));
         let sent_marker = departure.as_ref().and_then(|departure| departure.marker);
 
         if server_error && outgoing.is_some() {
             event!(DEBUG, "session_write_dropped", "a 5xx response does not send the session's change");
         }
+        let mut elsewhere = None;
         let session = outgoing.filter(|_| !server_error).and_then(|outgoing| {
+            elsewhere = outgoing.origin.as_ref().and_then(|origin| origin.elsewhere);
             let writes = outgoing.writes;
             if !writes && !self.reissues(&outgoing, noted, now) {
                 return None;
@@ -904,7 +918,7 @@ impl<T> Session<T> {
             commit.effect = if writes { Effect::Write } else { Effect::Reissue };
             Some(cookie)
         });
-        let written = session.is_some() && commit.effect == Effect::Write;
+        let goes_out = session.is_some();
         let own = match session {
             None if cleared && evidence.ours > 0 => Some(codec.session.removal()),
             session => session,
@@ -915,8 +929,8 @@ impl<T> Session<T> {
                 self.no_randomness();
             }
             commit.others = departure.cookies;
-        } else if written && evidence.ours + evidence.former > 1 {
-            commit.others = codec.former_removals().collect();
+        } else if goes_out {
+            commit.others = codec.left_behind(&evidence, elsewhere, commit.effect == Effect::Write);
         }
         if commit.cookies().next().is_some() && commit.effect == Effect::Read {
             commit.effect = Effect::Write;
@@ -924,8 +938,10 @@ impl<T> Session<T> {
         commit
     }
 
-    fn is_due(&self, Origin { meta, moves, .. }: &Origin, now: u64) -> bool {
-        self.0.shared.codec.rules.reissue_due(meta.times, meta.lifetime, *moves, now)
+    fn is_due(&self, Origin { meta, moves, elsewhere, .. }: &Origin, now: u64) -> bool {
+        // What was imported has no cookie of ours yet.
+        (*elsewhere == Some(Elsewhere::OldFormat)
+            || self.0.shared.codec.rules.reissue_due(meta.times, meta.lifetime, *moves, now))
             && !self.0.passive.get().is_some_and(|passive| *passive)
     }
 
