@@ -10,7 +10,7 @@ use crate::{
     import::{Imported, OldCookies, OldFormat},
     key::{KeyId, Purpose},
     lifetime::{self, Lifetime, Rules, Times, Verdict},
-    ring::{Bound, Found, KeyRingHandle, LayerKeys, LayerSlot},
+    ring::{self, Bound, KeyRingHandle, LayerKeys, LayerSlot},
     seal::{HALF, NotAuthentic, random},
     shape::Shape,
 };
@@ -375,10 +375,8 @@ pub struct SessionCodec<T> {
     pub(crate) writes: Suite,
     pub(crate) session: Template,
     pub(crate) marker: Template,
-    /// The session's own name.
-    pub(crate) own: Name,
-    /// Those of other identities, each once.
-    pub(crate) others: Vec<Name>,
+    /// The session's own name, then those of other identities, each once.
+    pub(crate) names: Vec<Name>,
     pub(crate) formerly: Vec<Former>,
     pub(crate) imports: Vec<Import<T>>,
     /// An import does not remove what it was made from.
@@ -473,6 +471,11 @@ pub(crate) struct Evidence {
 /// The cookies of a request, authenticated; nothing of `T` has run yet.
 pub(crate) struct Arrival {
     pub(crate) keys: Arc<LayerKeys>,
+    pub(crate) found: Found,
+}
+
+#[derive(Default)]
+pub(crate) struct Found {
     pub(crate) evidence: Evidence,
     candidates: Candidates,
     rejected: Option<RejectedKind>,
@@ -565,23 +568,20 @@ pub(crate) struct Encoded {
 impl<T> SessionCodec<T> {
     /// Authenticates the cookies of a request. Runs nothing of the user's.
     pub(crate) fn arrive(&self, cookies: &Cookies, now: u64) -> Arrival {
-        let keys = self.keys.keys();
-        let mut arrival = Arrival {
-            evidence: Evidence::default(),
-            candidates: Candidates::default(),
-            rejected: None,
-            unknown_keys: 0,
-            keys: Arc::clone(&keys),
-        };
-        arrival.evidence.ours = self.gather(&keys, &self.own, cookies, now, &mut arrival);
-        for name in &self.others {
-            let count = self.gather(&keys, name, cookies, now, &mut arrival);
-            arrival.evidence.former += count;
-            arrival.evidence.others |= count > 0 && name.readers.iter().any(|reader| now < reader.until);
+        let mut arrival = Arrival { keys: self.keys.keys(), found: Found::default() };
+        let Arrival { keys, found } = &mut arrival;
+        for (at, name) in self.names.iter().enumerate() {
+            let count = self.gather(keys, name, cookies, now, found);
+            if at == 0 {
+                found.evidence.ours = count;
+            } else {
+                found.evidence.former += count;
+                found.evidence.others |= count > 0 && name.readers.iter().any(|reader| now < reader.until);
+            }
         }
-        let Arrival { evidence, candidates, rejected, .. } = &mut arrival;
+        let Found { evidence, candidates, rejected, .. } = found;
         if evidence.created.is_some() {
-            evidence.marker = self.marker_time(&keys, evidence, cookies);
+            evidence.marker = self.marker_time(keys, evidence, cookies);
             if let Some(marker) = evidence.marker {
                 candidates.retain(|candidate| {
                     let holds = candidate.meta.times.created > marker;
@@ -596,18 +596,12 @@ impl<T> SessionCodec<T> {
     }
 
     /// Authenticates the cookies of one name; returns how many there are.
-    fn gather(
-        &self,
-        keys: &LayerKeys,
-        name: &Name,
-        cookies: &Cookies,
-        now: u64,
-        arrival: &mut Arrival,
-    ) -> usize {
+    #[inline(always)] // Of one caller, for each request.
+    fn gather(&self, keys: &LayerKeys, name: &Name, cookies: &Cookies, now: u64, found: &mut Found) -> usize {
         let (mut count, mut tried) = (0, 0);
         for value in name.session.hits(cookies) {
             let Some(value) = value else {
-                arrival.evidence.may_have_marker = true;
+                found.evidence.may_have_marker = true;
                 continue;
             };
             count += 1;
@@ -625,16 +619,17 @@ impl<T> SessionCodec<T> {
                     Err(kind) => rejected = kind.further(rejected),
                     Ok(opened) => {
                         let elsewhere = reader.identity.map(|_| Elsewhere::Identity);
-                        let found = self.candidate(opened, name.rank, elsewhere, now, &mut arrival.evidence);
-                        rejected = found.map(|candidate| arrival.candidates.push(candidate)).err();
+                        let candidate =
+                            self.candidate(opened, name.rank, elsewhere, now, &mut found.evidence);
+                        rejected = candidate.map(|candidate| found.candidates.push(candidate)).err();
                         break;
                     }
                 }
             }
             tried += usize::from(named);
             if let Some(kind) = rejected {
-                arrival.unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
-                arrival.rejected = kind.further(arrival.rejected);
+                found.unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
+                found.rejected = kind.further(found.rejected);
             }
         }
         count
@@ -694,10 +689,7 @@ impl<T> SessionCodec<T> {
         if evidence.marker.is_some() || !evidence.may_have_marker {
             return evidence.marker;
         }
-        std::iter::once(&self.own)
-            .chain(&self.others)
-            .filter_map(|name| self.marker_of(keys, name, cookies))
-            .max()
+        self.names.iter().filter_map(|name| self.marker_of(keys, name, cookies)).max()
     }
 
     fn marker_of(&self, keys: &LayerKeys, name: &Name, cookies: &Cookies) -> Option<u64> {
@@ -859,7 +851,7 @@ impl<T> SessionCodec<T> {
 struct Located<'k> {
     suite: Suite,
     key_id: KeyId,
-    found: Found<'k>,
+    found: ring::Found<'k>,
     buffer: Vec<u8>,
     start: usize,
 }
@@ -907,28 +899,28 @@ fn half_for(suite: Suite) -> Option<[u8; HALF]> {
 impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
     /// Decodes what arrived, and asks `accept_if`. Runs the user's code.
     pub(crate) fn load(&self, arrival: &mut Arrival, cookies: &Cookies, now: u64) -> Loaded<T> {
-        while let Some(candidate) = arrival.candidates.next() {
+        while let Some(candidate) = arrival.found.candidates.next() {
             match self.decode_candidate(candidate, arrival.keys.primary_id()) {
-                Err(kind) => arrival.rejected = kind.further(arrival.rejected),
+                Err(kind) => arrival.found.rejected = kind.further(arrival.found.rejected),
                 Ok(loaded) => {
                     if self.accepts(&loaded) {
                         return loaded;
                     }
                     // The winner alone is judged: an older cookie is no way around a refusal.
-                    arrival.rejected = Some(RejectedKind::Refused);
+                    arrival.found.rejected = Some(RejectedKind::Refused);
                     break;
                 }
             }
         }
-        let may_import = arrival.evidence.ours == 0 && !arrival.evidence.others;
+        let may_import = arrival.found.evidence.ours == 0 && !arrival.found.evidence.others;
         for import in self.imports.iter().filter(|import| may_import && now < import.until) {
             match self.import(import, arrival, cookies, now) {
                 Ok(Some(loaded)) => return loaded,
                 Ok(None) => {}
-                Err(kind) => arrival.rejected = kind.further(arrival.rejected),
+                Err(kind) => arrival.found.rejected = kind.further(arrival.found.rejected),
             }
         }
-        self.fresh(arrival.rejected.map_or(Incoming::Absent, Incoming::Rejected))
+        self.fresh(arrival.found.rejected.map_or(Incoming::Absent, Incoming::Rejected))
     }
 
     fn accepts(&self, loaded: &Loaded<T>) -> bool {
@@ -952,7 +944,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
             return Err(RejectedKind::TooLong);
         }
         // Old cookies hold no time of ours, so a sign-out counts against all of them.
-        if self.marker_time(&arrival.keys, &arrival.evidence, cookies).is_some() {
+        if self.marker_time(&arrival.keys, &arrival.found.evidence, cookies).is_some() {
             return Err(RejectedKind::SignedOut);
         }
         let Imported { value, id } = import.format.open(&OldCookies::new(cookies, now))?;
@@ -1066,7 +1058,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         let cookies = Cookies::of(headers);
         let now = lifetime::from_system(now);
         let mut arrival = self.arrive(&cookies, now);
-        let mut evidence = arrival.evidence;
+        let mut evidence = arrival.found.evidence;
         evidence.marker = self.marker_time(&arrival.keys, &evidence, &cookies);
         self.note_old_cookies(&mut evidence, &cookies);
         let loaded = self.load(&mut arrival, &cookies, now);

@@ -548,20 +548,20 @@ fn assemble<T>(
         writes,
         accepts: Suite::ALL.into_iter().filter(accepts).collect(),
     };
-    let mut own = Name::new(&target);
-    own.accept(None, &bound, u64::MAX);
+    let mut names = vec![Name::new(&target)];
+    names.iter_mut().for_each(|own| own.accept(None, &bound, u64::MAX));
     let mut binding = Binding { own: bound, others: Vec::new() };
-    let (mut names, mut formerly): (Vec<Name>, Vec<Former>) = (Vec::new(), Vec::new());
+    let mut formerly: Vec<Former> = Vec::new();
     for (other, identity) in others {
         let until = identity.accepted_until();
         let bound = identity.bound(&other, &binding.own);
         let place = binding.place(&bound);
-        if other.name != target.name && !names.iter().any(|name| name.is_of(&other)) {
+        if !names.iter().any(|name| name.is_of(&other)) {
             names.push(Name::new(&other));
         }
-        let name = names.iter_mut().find(|name| name.is_of(&other)).unwrap_or(&mut own);
         if let (Some(_), Some(until)) = (place, until) {
-            name.accept(place, &bound, until);
+            let name = names.iter_mut().filter(|name| name.is_of(&other));
+            name.for_each(|name| name.accept(place, &bound, until));
         }
         // One cookie to a browser is removed once, and never where it is the layer's own.
         let mut known = std::iter::once(&target).chain(formerly.iter().map(|former| former.session.target()));
@@ -590,8 +590,7 @@ fn assemble<T>(
         max_payload: budget.max_payload(&session),
         session,
         marker,
-        own,
-        others: names,
+        names,
         formerly,
         imports,
         keep_old_cookies: settings.keep_old_cookies,

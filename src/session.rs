@@ -542,9 +542,9 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
             state = self.state();
             let mut first = None;
             if let Some(arrival) = arrival.filter(|_| state.arrived.is_none()) {
-                let Arrival { evidence, keys, unknown_keys, .. } = arrival;
-                state.arrived = Some(Arrived { incoming, evidence, keys });
-                first = Some((loaded.fallback.clone(), unknown_keys));
+                let Arrival { keys, found } = arrival;
+                state.arrived = Some(Arrived { incoming, evidence: found.evidence, keys });
+                first = Some((loaded.fallback.clone(), found.unknown_keys));
             }
             let cleared_before = loaded.origin.is_some() && epoch > 0;
             let value = if state.stored.is_none() && state.epoch == epoch && !cleared_before {
@@ -895,7 +895,7 @@ impl<T> Session<T> {
             // Cleared, and never used: nothing was opened, and the sign-out needs to know what came in.
             None => {
                 let arrival = codec.arrive(&noted.cookies, noted.at);
-                (arrival.keys, arrival.evidence)
+                (arrival.keys, arrival.found.evidence)
             }
         };
         if cleared {

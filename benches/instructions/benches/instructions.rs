@@ -8,7 +8,8 @@
 mod shop;
 
 use cookie_session::{
-    Incoming, Key, KeyRing, Mode, Opened, RejectedKind, Session, SessionLayer, SessionService, SetCookie,
+    Express, Identity, Incoming, Key, KeyRing, Mode, Opened, RejectedKind, Session, SessionLayer,
+    SessionService, SetCookie,
 };
 use gungraun::{Callgrind, prelude::*};
 use http::{
@@ -26,7 +27,7 @@ use std::{
     ptr::null_mut,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use tower_layer::Layer as _;
 use tower_service::Service;
@@ -69,6 +70,14 @@ const FOREIGN: &str = "Ksly589uUc7tru8B2j9hYlIBjY3eiwh6jYYB+Vgua+o=";
 fn layer(mode: Mode, key: &str) -> SessionLayer<Shop> {
     let ring = KeyRing::new(key.parse::<Key>().expect("a key"), []).expect("one key");
     SessionLayer::builder(ring).mode(mode).build().expect("good settings")
+}
+
+/// The same, where sessions of Express would be imported.
+fn importing(mode: Mode) -> SessionLayer<Shop> {
+    let ring = KeyRing::new(OURS.parse::<Key>().expect("a key"), []).expect("one key");
+    let express = Express::new(Identity::named("express"), FOREIGN.as_bytes(), &[]);
+    let tomorrow = SystemTime::now() + Duration::from_secs(24 * 60 * 60);
+    SessionLayer::builder(ring).mode(mode).import(express, tomorrow).build().expect("good settings")
 }
 
 fn cookie(mode: Mode, notes: usize) -> HeaderValue {
@@ -201,8 +210,11 @@ fn look(shop: &Shop) {
 type ToServe = (&'static mut SessionService<Handler, Shop>, Request<()>);
 
 fn to_serve(mode: Mode, notes: usize, handler: fn(&Parts), writes: bool) -> ToServe {
-    let service = given(layer(mode, OURS).layer(Handler(handler)));
-    let cookie = cookie(mode, notes);
+    to_serve_by(layer(mode, OURS), cookie(mode, notes), handler, writes)
+}
+
+fn to_serve_by(layer: SessionLayer<Shop>, cookie: HeaderValue, handler: fn(&Parts), writes: bool) -> ToServe {
+    let service = given(layer.layer(Handler(handler)));
     let request = || Request::builder().header(COOKIE, &cookie).body(()).expect("a good request");
     assert_eq!(serve(service, request()).headers().contains_key(SET_COOKIE), writes);
     (service, request())
@@ -259,9 +271,71 @@ fn read_and_write(it: ToServe) -> Response<()> {
     serve(it.0, it.1)
 }
 
+fn to_leave_importing(mode: Mode, notes: usize) -> ToServe {
+    to_serve_by(importing(mode), cookie(mode, notes), |_| {}, false)
+}
+
+#[library_benchmark(setup = to_leave_importing)]
+#[bench::encrypted_0(Mode::Encrypted, 0)]
+#[bench::encrypted_90(Mode::Encrypted, 90)]
+fn importing_untouched(it: ToServe) -> Response<()> {
+    serve(it.0, it.1)
+}
+
+fn to_read_importing(mode: Mode, notes: usize) -> ToServe {
+    to_serve_by(importing(mode), cookie(mode, notes), |parts| session(parts).read(look), false)
+}
+
+#[library_benchmark(setup = to_read_importing)]
+#[bench::encrypted_0(Mode::Encrypted, 0)]
+#[bench::encrypted_90(Mode::Encrypted, 90)]
+fn importing_read(it: ToServe) -> Response<()> {
+    serve(it.0, it.1)
+}
+
+/// Cookies of others, and none of ours or of Express.
+fn to_read_nothing(layer: SessionLayer<Shop>) -> ToServe {
+    const OTHERS: &str =
+        "_ga=GA1.2.1234567890.1600000000; theme=dark; consent=1; _gid=GA1.2.987654321.1600000000";
+    let handler = |parts: &Parts| session(parts).read(|shop| assert!(shop.user.is_none()));
+    to_serve_by(layer, HeaderValue::from_static(OTHERS), handler, false)
+}
+
+fn to_read_nothing_by(mode: Mode) -> ToServe {
+    to_read_nothing(layer(mode, OURS))
+}
+
+fn to_read_nothing_importing(mode: Mode) -> ToServe {
+    to_read_nothing(importing(mode))
+}
+
+#[library_benchmark(setup = to_read_nothing_by)]
+#[bench::encrypted(Mode::Encrypted)]
+fn absent(it: ToServe) -> Response<()> {
+    serve(it.0, it.1)
+}
+
+#[library_benchmark(setup = to_read_nothing_importing)]
+#[bench::encrypted(Mode::Encrypted)]
+fn importing_absent(it: ToServe) -> Response<()> {
+    serve(it.0, it.1)
+}
+
 library_benchmark_group!(
     name = session_group,
-    benchmarks = [seal, open, reject_forged, reject_unknown_key, untouched, read, read_and_write]
+    benchmarks = [
+        seal,
+        open,
+        reject_forged,
+        reject_unknown_key,
+        untouched,
+        read,
+        read_and_write,
+        absent,
+        importing_untouched,
+        importing_read,
+        importing_absent
+    ]
 );
 main!(
     config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
