@@ -140,6 +140,8 @@ pub struct SessionBuilder<T> {
 
 /// A format, and until when its sessions are imported.
 type OldSessions<T> = (Box<dyn OldFormat<T>>, SystemTime);
+/// The same with its cookies.
+type OldCookiesOf<T> = (OldSessions<T>, Vec<(Target, Identity)>);
 
 impl<T> fmt::Debug for SessionBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -493,7 +495,13 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
         };
         target.check(secure, settings.same_site, &mut faults);
         let others = settings.other_identities(&target, secure, &mut faults);
-        settings.check_imports(&self.imports, &target, &others, secure, &mut faults);
+        let imports: Vec<OldCookiesOf<T>> = (self.imports.into_iter())
+            .map(|import| {
+                let cookies = import.0.cookies().into_iter();
+                (import, cookies.map(|identity| (identity.target(&target), identity)).collect())
+            })
+            .collect();
+        settings.check_imports(&imports, &target, &others, secure, &mut faults);
         let rules = settings.rules(&mut faults);
         if settings.max_set_cookie > MAX_SET_COOKIE {
             faults.push(ConfigError::MaxSetCookieTooLarge { bytes: settings.max_set_cookie });
@@ -506,8 +514,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
             return Err(one_or_several(faults));
         };
 
-        let codec =
-            assemble(settings, secure, target, others, rules, keys, schemas, self.imports, self.accept_if);
+        let codec = assemble(settings, secure, target, others, rules, keys, schemas, imports, self.accept_if);
         codec.check_default()?;
         Ok((codec, self.hooks))
     }
@@ -535,7 +542,7 @@ fn assemble<T>(
     rules: Rules,
     keys: KeyRingHandle,
     schemas: Schemas<T>,
-    imports: Vec<OldSessions<T>>,
+    imports: Vec<OldCookiesOf<T>>,
     accept_if: Option<AcceptIf<T>>,
 ) -> SessionCodec<T> {
     let template = |target: Target| Template::new(target, secure, settings.same_site);
@@ -573,9 +580,8 @@ fn assemble<T>(
             });
         }
     }
-    let import = |(format, until): OldSessions<T>| {
-        let cookies: Vec<_> =
-            format.cookies().iter().map(|identity| template(identity.target(&target))).collect();
+    let import = |((format, until), cookies): OldCookiesOf<T>| {
+        let cookies: Vec<_> = cookies.into_iter().map(|(target, _)| template(target)).collect();
         let finder = Finder::new(cookies.first().map_or("", Template::name));
         Import { format, until: lifetime::from_system(until), finder, cookies }
     };
@@ -659,22 +665,20 @@ impl Settings {
 
     fn check_imports<T>(
         &self,
-        imports: &[OldSessions<T>],
+        imports: &[OldCookiesOf<T>],
         current: &Target,
         others: &[(Target, Identity)],
         secure: bool,
         faults: &mut Vec<ConfigError>,
     ) {
-        for (format, _) in imports {
+        for ((format, _), cookies) in imports {
             faults.extend(format.check().err());
-            let cookies = format.cookies();
             if cookies.is_empty() {
                 faults.push(ConfigError::ImportWithoutCookie);
             }
-            for identity in cookies {
-                let target = identity.target(current);
+            for (target, identity) in cookies {
                 target.check(secure, self.same_site, faults);
-                let Identity { name, context, mode, until, .. } = &identity;
+                let Identity { name, context, mode, until, .. } = identity;
                 if name.is_none() || context.is_some() || mode.is_some() || until.is_some() {
                     faults.push(ConfigError::ImportSealed { name: Shown::new(&target.name) });
                     continue;

@@ -1,6 +1,7 @@
 //! The rules of the design, in the order in which they bite: each sentence of a rule has a test in
 //! the rule's module. They run over plain tower services, without axum.
 
+mod importing;
 mod jar;
 mod kit;
 mod rule_01_lazy;
