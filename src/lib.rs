@@ -137,6 +137,15 @@
 //! (`skip_serializing_if`, skipped enum variants, `flatten`, tags other than serde's default) are refused: by
 //! `build()` where the values that it makes up show it, else by the `update` whose value would be lost.
 //!
+//! # Coming from elsewhere
+//!
+//! Users who are signed in stay so, whatever their cookies look like today:
+//!
+//! * from npm's `cookie-session`, feature `express`: [from Express](docs::from_express);
+//! * from a `PrivateCookieJar` or `SignedCookieJar`, feature `jar`: [from jars](docs::from_jars);
+//! * from a format of one's own, in thirty lines: [`OldFormat`];
+//! * from another name, prefix, Domain, Path, context or mode of this crate's own cookie: [moving](docs::moving).
+//!
 //! # Limits
 //!
 //! * The whole `Set-Cookie` has at most [`MAX_SET_COOKIE`] bytes; [`Session::remaining`] says what is left.

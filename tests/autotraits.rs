@@ -8,10 +8,11 @@ use base64::{
 };
 use common::serve;
 use cookie_session::{
-    ConfigError, Counters, Identity, Incoming, Key, KeyError, KeyId, KeyRing, KeyRingHandle, Lifetime,
-    MapError, MissingLayer, Mode, NotEncodable, Opened, ParseIdError, RejectedKind, Removals, ResponseFuture,
-    SameSite, Session, SessionBuilder, SessionCodec, SessionConfig, SessionId, SessionLayer, SessionMap,
-    SessionMeta, SessionService, SetCookie, Shape, Shown, TooLarge, UpdateError, Weakness,
+    ConfigError, Counters, Identity, Imported, Incoming, Key, KeyError, KeyId, KeyRing, KeyRingHandle,
+    Lifetime, MapError, MissingLayer, Mode, NotEncodable, OldCookies, OldFormat, Opened, ParseIdError,
+    RejectedKind, Removals, ResponseFuture, SameSite, Session, SessionBuilder, SessionCodec, SessionConfig,
+    SessionId, SessionLayer, SessionMap, SessionMeta, SessionService, SetCookie, Shape, Shown, TooLarge,
+    UpdateError, Weakness,
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response,
@@ -68,6 +69,34 @@ fn what_a_service_holds_can_be_sent_and_shared_for_any_type_that_can_be_sent() {
     debuggable::<SessionService<(), Plain>>();
     debuggable::<ResponseFuture<(), Plain>>();
     debuggable::<Opened<Plain>>();
+    send_sync_unpin::<Imported<u64>>();
+    debuggable::<Imported<Plain>>();
+    debuggable::<OldCookies<'_>>();
+    send_sync_unpin::<Box<dyn OldFormat<Plain>>>();
+}
+
+#[cfg(feature = "express")]
+#[test]
+fn express_can_be_sent_and_shared_and_shows_no_key() {
+    use cookie_session::{Digest, Encoding, Express};
+    send_sync_unpin::<Express<Plain>>();
+    copyable::<Digest>();
+    copyable::<Encoding>();
+    let express = Express::<u64>::new(Identity::named("session"), b"hunter2hunter2hunter2", &[b"hunter3"]);
+    assert_eq!(format!("{:?}", express.digest(Digest::Sha256)), "Express { digest: Sha256, .. }");
+}
+
+#[cfg(feature = "jar")]
+#[test]
+fn jars_and_their_keys_can_be_sent_and_shared_and_show_no_key() {
+    use cookie_session::{Jar, JarKey};
+    send_sync_unpin::<Jar<Plain>>();
+    send_sync_unpin::<JarKey>();
+    cloneable::<JarKey>();
+    let key = JarKey::new(&[b'k'; 64]);
+    assert_eq!(format!("{key:?}"), "JarKey(..)");
+    let jar = Jar::<u64>::private(Identity::named("jar"), key, |_| None);
+    assert_eq!(format!("{jar:?}"), "Jar { key: JarKey(..), .. }");
 }
 
 #[test]
