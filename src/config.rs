@@ -270,7 +270,8 @@ impl<T> SessionBuilder<T> {
         self
     }
 
-    /// A mode that is also read, for a change-over. Default: only the one that is written.
+    /// A mode that is also read, for a change-over. Default: only the one that is written. (Until a date:
+    /// [`formerly`](Self::formerly) with `Identity::current().mode(…).until(…)`.)
     ///
     /// As for keys: first a release that accepts the new mode everywhere, then one that writes it and accepts the
     /// old one, and after the longest lifetime one without the old. An instance that does not accept a mode knows

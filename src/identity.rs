@@ -113,6 +113,9 @@ impl Identity {
 
     /// Sessions in this identity are accepted before this moment. Without it they are not: only removals and
     /// sign-out markers go to it.
+    ///
+    /// Where nothing but Domain, Path or Partitioned differs, a request does not show which identity a cookie has, and
+    /// the seal is the same: its sessions are accepted in any case.
     pub fn until(mut self, until: SystemTime) -> Self {
         self.until = Some(until);
         self
