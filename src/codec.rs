@@ -379,6 +379,8 @@ pub struct SessionCodec<T> {
     pub(crate) names: Vec<Name>,
     pub(crate) formerly: Vec<Former>,
     pub(crate) imports: Vec<Import<T>>,
+    /// The cookies of all these formats, each once.
+    pub(crate) old_cookies: Vec<Template>,
     /// An import does not remove what it was made from.
     pub(crate) keep_old_cookies: bool,
     pub(crate) rules: Rules,
@@ -442,7 +444,6 @@ pub(crate) struct Import<T> {
     pub(crate) until: u64,
     /// Finds the cookie with the data.
     pub(crate) finder: Finder,
-    pub(crate) cookies: Vec<Template>,
 }
 
 impl<T> fmt::Debug for SessionCodec<T> {
@@ -792,7 +793,7 @@ impl<T> SessionCodec<T> {
 
     /// Removal cookies for all older formats.
     fn old_removals(&self) -> impl Iterator<Item = (SetCookie, &Template)> {
-        self.imports.iter().flat_map(|import| &import.cookies).map(|cookie| (cookie.removal(), cookie))
+        self.old_cookies.iter().map(|cookie| (cookie.removal(), cookie))
     }
 
     /// Removal cookies for what stands beside the session's cookie, which is set. `writes`: by a write.

@@ -387,9 +387,12 @@ impl<T> SessionBuilder<T> {
     /// ```
     ///
     /// The id is [`session.meta()`](crate::Session::meta)`.map(|meta| meta.id())` after the first write, or
-    /// what `renew` returns; a denied id can be forgotten at its `absolute_deadline()`. A cut-off for one user
+    /// what `renew` returns; a denied id can be forgotten at its `absolute_deadline()`, and that of an
+    /// [imported](Self::import) session at the import's date plus the absolute timeout, since a copied old cookie is
+    /// imported again. A cut-off for one user
     /// compares `renewed_at()`, so that a sign-in after it (which renews) is good again; `created_at()`, which
-    /// `renew` keeps, is for "everything that began before 14:00 is void". Times are whole milliseconds,
+    /// `renew` keeps, is for "everything that began before 14:00 is void"; an imported session is as old as can be, and is
+    /// renewed by each import. Times are whole milliseconds,
     /// rounded down.
     pub fn accept_if(mut self, accept_if: impl Fn(&SessionMeta, &T) -> bool + Send + Sync + 'static) -> Self {
         self.accept_if = Some(Box::new(accept_if));
@@ -581,10 +584,15 @@ fn assemble<T>(
             });
         }
     }
+    let mut old_cookies: Vec<Template> = Vec::new();
     let import = |((format, until), cookies): OldCookiesOf<T>| {
-        let cookies: Vec<_> = cookies.into_iter().map(|(target, _)| template(target)).collect();
-        let finder = Finder::new(cookies.first().map_or("", Template::name));
-        Import { format, until: lifetime::from_system(until), finder, cookies }
+        let finder = Finder::new(cookies.first().map_or("", |(target, _)| &target.name));
+        for (target, _) in cookies {
+            if !old_cookies.iter().any(|known| known.target().is_same(&target)) {
+                old_cookies.push(template(target));
+            }
+        }
+        Import { format, until: lifetime::from_system(until), finder }
     };
     let imports = imports.into_iter().map(import).collect();
     let digits = cookie::digits(rules.longest_max_age());
@@ -600,6 +608,7 @@ fn assemble<T>(
         names,
         formerly,
         imports,
+        old_cookies,
         keep_old_cookies: settings.keep_old_cookies,
         rules,
         budget,
