@@ -165,7 +165,9 @@
 //! * [Proof](docs::proof): how each promise was checked, with the commands and their figures.
 //! * [Performance](docs::performance): what it costs beside others, and where the time goes.
 //! * [Design](docs::design): why it is as it is.
-//! * [From Express](docs::from_express), and [from tower-sessions and cookie jars](docs::from_other_crates).
+//! * [From Express](docs::from_express), [from cookie jars](docs::from_jars), [from tower-sessions](docs::from_tower_sessions),
+//!   and [from one name, Domain or context to another](docs::moving): without signing anyone out.
+//! * [Signing users in](docs::sign_in), [several tenants](docs::tenants), and [when a store is better](docs::when_a_store_is_better).
 //! * In the repository, `examples/current_user.rs` has sign-in, a `CurrentUser` extractor and its middleware,
 //!   `examples/tower_only.rs` does without axum.
 //!
@@ -293,10 +295,20 @@ pub mod docs {
     pub mod where_it_stands {}
     #[doc = include_str!("docs/design.md")]
     pub mod design {}
-    #[doc = include_str!("docs/from_other_crates.md")]
-    pub mod from_other_crates {}
     #[doc = include_str!("docs/from_express.md")]
     pub mod from_express {}
+    #[doc = include_str!("docs/from_jars.md")]
+    pub mod from_jars {}
+    #[doc = include_str!("docs/from_tower_sessions.md")]
+    pub mod from_tower_sessions {}
+    #[doc = include_str!("docs/moving.md")]
+    pub mod moving {}
+    #[doc = include_str!("docs/sign_in.md")]
+    pub mod sign_in {}
+    #[doc = include_str!("docs/tenants.md")]
+    pub mod tenants {}
+    #[doc = include_str!("docs/when_a_store_is_better.md")]
+    pub mod when_a_store_is_better {}
 }
 
 #[cfg(all(doctest, feature = "axum"))]

@@ -1,6 +1,6 @@
 //! The README says what is so.
 
-use cookie_session::{Key, KeyRing, SessionLayer};
+use cookie_session::{Key, KeyRing, SessionConfig, SessionLayer};
 use std::time::SystemTime;
 
 const README: &str = include_str!("../README.md");
@@ -73,4 +73,17 @@ fn the_crate_page_lists_every_event() {
         }
     }
     assert!(found >= 10);
+}
+
+#[test]
+fn the_configurations_on_the_page_about_moving_are_good() {
+    let page = include_str!("../src/docs/moving.md");
+    let blocks: Vec<_> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let config: SessionConfig = toml::from_str(block).unwrap();
+        let keys = KeyRing::new(Key::generate().unwrap(), []).unwrap();
+        SessionLayer::<u8>::from_config(config).keys(keys).build().unwrap();
+    }
 }
