@@ -77,7 +77,8 @@ pub enum Encoding {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Where the module is lenient without need, this is not: [the list](crate::docs::from_express).
+/// Where the module is lenient without need, this is not: [the list](crate::docs::from_express#where-it-is-stricter-than-npm).
+#[must_use]
 pub struct Express<T> {
     cookie: Identity,
     name: String,

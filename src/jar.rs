@@ -88,6 +88,7 @@ enum Kind {
 /// let sessions = SessionLayer::<Account>::builder(keys).import(jar, SystemTime::now() + a_month).build()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use]
 pub struct Jar<T> {
     cookie: Identity,
     name: String,
