@@ -459,14 +459,27 @@ pub(crate) struct Evidence {
     pub(crate) ours: usize,
     /// How many with another identity's name that is not ours.
     pub(crate) former: usize,
-    /// One of these may hold a session that is accepted.
+    /// One of these has a name of which sessions are accepted.
     others: bool,
+    /// One has the form of a sealed session, whether it opened here or not.
+    sealed: bool,
     /// A cookie's name begins with ours and goes on, as the marker's does.
     may_have_marker: bool,
     /// The largest `created_at` of those that are authentic; 0 for an old cookie.
     created: Option<u64>,
     /// The latest sign-out marker.
     marker: Option<u64>,
+}
+
+/// The latest sign-out markers that came in, by the rank of their names.
+#[derive(Default)]
+struct Markers([Option<u64>; cookie::RANKS]);
+
+impl Markers {
+    /// The latest one whose name has this rank, or a better one.
+    fn latest(&self, rank: u8) -> Option<u64> {
+        self.0.iter().skip(rank.into()).copied().max().flatten()
+    }
 }
 
 /// The cookies of a request, authenticated; nothing of `T` has run yet.
@@ -581,17 +594,19 @@ impl<T> SessionCodec<T> {
             }
         }
         let Found { evidence, candidates, rejected, .. } = found;
-        if evidence.created.is_some() {
-            evidence.marker = self.marker_time(keys, evidence, cookies);
-            if let Some(marker) = evidence.marker {
-                candidates.retain(|candidate| {
-                    let holds = candidate.meta.times.created > marker;
-                    if !holds {
-                        *rejected = RejectedKind::SignedOut.further(*rejected);
-                    }
-                    holds
-                });
-            }
+        if evidence.created.is_some() && evidence.may_have_marker {
+            let markers = self.markers(keys, cookies);
+            evidence.marker = markers.latest(0);
+            candidates.retain(|candidate| {
+                // Whoever can set a cookie without a prefix must not sign one with a prefix out, and put another
+                // in its place. Each sign-out sends the markers of all identities.
+                let marker = markers.latest(candidate.rank);
+                let holds = marker.is_none_or(|marker| candidate.meta.times.created > marker);
+                if !holds {
+                    *rejected = RejectedKind::SignedOut.further(*rejected);
+                }
+                holds
+            });
         }
         arrival
     }
@@ -609,7 +624,7 @@ impl<T> SessionCodec<T> {
             if tried == MOST_CANDIDATES {
                 continue;
             }
-            let (mut rejected, mut named) = (None, false);
+            let (mut rejected, mut named) = (None::<RejectedKind>, false);
             // Of one key; which context or mode it was is not said by the cookie.
             for reader in name.readers.iter().filter(|reader| now < reader.until) {
                 let opened = self.locate(keys, value, Purpose::Session, reader).and_then(|located| {
@@ -628,6 +643,8 @@ impl<T> SessionCodec<T> {
                 }
             }
             tried += usize::from(named);
+            found.evidence.sealed |=
+                !matches!(rejected, Some(RejectedKind::TooLong | RejectedKind::Malformed));
             if let Some(kind) = rejected {
                 found.unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
                 found.rejected = kind.further(found.rejected);
@@ -690,7 +707,17 @@ impl<T> SessionCodec<T> {
         if evidence.marker.is_some() || !evidence.may_have_marker {
             return evidence.marker;
         }
-        self.names.iter().filter_map(|name| self.marker_of(keys, name, cookies)).max()
+        self.markers(keys, cookies).latest(0)
+    }
+
+    fn markers(&self, keys: &LayerKeys, cookies: &Cookies) -> Markers {
+        let mut markers = Markers::default();
+        for name in &self.names {
+            if let Some(latest) = markers.0.get_mut(usize::from(name.rank)) {
+                *latest = self.marker_of(keys, name, cookies).max(*latest);
+            }
+        }
+        markers
     }
 
     fn marker_of(&self, keys: &LayerKeys, name: &Name, cookies: &Cookies) -> Option<u64> {
@@ -840,6 +867,13 @@ impl<T> SessionCodec<T> {
         Some(template.set(&buffer, Some(lifetime::MARKER_MAX_AGE)))
     }
 
+    /// The least `issued_at` of a cookie that takes the place of one with these times. Where a browser may have both, it
+    /// is newer, also by a clock that is behind.
+    pub(crate) fn issued_after(&self, times: Times) -> u64 {
+        let later = u64::from(!self.formerly.is_empty());
+        times.issued.saturating_add(later).min(lifetime::LATEST)
+    }
+
     /// A new session's `created_at`: after every marker that the request carries or sends, and never that of
     /// imported ones.
     pub(crate) fn created_after(marker: Option<u64>, now: u64) -> u64 {
@@ -913,8 +947,9 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
                 }
             }
         }
-        let may_import = arrival.found.evidence.ours == 0 && !arrival.found.evidence.others;
-        for import in self.imports.iter().filter(|import| may_import && now < import.until) {
+        // What is sealed and does not open may be newer than what the old application left.
+        let sealed = arrival.found.evidence.sealed;
+        for import in self.imports.iter().filter(|import| !sealed && now < import.until) {
             match self.import(import, arrival, cookies, now) {
                 Ok(Some(loaded)) => return loaded,
                 Ok(None) => {}
@@ -1107,7 +1142,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
                 if now >= self.rules.absolute_deadline(times, lifetime) {
                     return Err(UpdateError::Expired);
                 }
-                (Some(id), Times { issued: now.max(times.issued), ..times }, lifetime)
+                (Some(id), Times { issued: now.max(self.issued_after(times)), ..times }, lifetime)
             }
             None => {
                 let created = Self::created_after(marker.map(lifetime::from_system), now);

@@ -656,10 +656,13 @@ impl Settings {
         for identity in &self.formerly {
             let target = identity.target(current);
             target.check(secure, self.same_site, faults);
-            let sealed = |identity: &Identity| (identity.context.clone(), identity.mode);
-            let own = (current, (None, None));
+            let sealed = |identity: &Identity| {
+                let context = identity.context.as_ref().unwrap_or(&self.context);
+                (context.clone(), identity.mode.unwrap_or(self.mode))
+            };
+            let own = (current, sealed(&Identity::current()));
             let taken = others.iter().map(|(target, identity)| (target, sealed(identity)));
-            let clash = |(other, theirs): (&Target, (Option<String>, Option<Mode>))| {
+            let clash = |(other, theirs): (&Target, (String, Mode))| {
                 // Nor may one's marker be the other's cookie.
                 target.is_same(&other.marker())
                     || target.marker().is_same(other)
@@ -870,6 +873,9 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
+/// The key under which `toml` hands out a date that stands there without quotes.
+const TOML_DATE: &str = "$__toml_private_datetime";
+
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
@@ -1036,9 +1042,8 @@ impl<'f> Fields<'f> {
         let expected = "a day such as 2027-03-01, or a moment such as 2027-03-01T12:00:00Z";
         self.read(name, expected, |node| {
             let text = match node {
-                // How `toml` hands out a date that stands there without quotes.
                 Node::Table(fields) => match fields.as_slice() {
-                    [(Node::Text(_), Node::Text(text))] => text.as_str(),
+                    [(Node::Text(key), Node::Text(text))] if key.as_str() == TOML_DATE => text.as_str(),
                     _ => return None,
                 },
                 node => node.text()?,

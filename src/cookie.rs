@@ -59,6 +59,11 @@ impl Target {
         domain(self) == domain(other) && rest(self) == rest(other)
     }
 
+    /// Whether a browser that does not know Partitioned would take the two for one.
+    pub(crate) fn is_same_but_partitioned(&self, other: &Target) -> bool {
+        self.is_same(&Target { partitioned: self.partitioned, ..other.clone() })
+    }
+
     /// The sign-out marker's cookie beside the session's.
     pub(crate) fn marker(&self) -> Target {
         Target { name: format!("{}-out", self.name), ..self.clone() }
@@ -119,6 +124,9 @@ impl Target {
 fn has_prefix(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
+
+/// How many ranks there are.
+pub(crate) const RANKS: usize = 3;
 
 /// What the prefix of a name promises: 2 that no other host can set it, 1 that nobody can over http, 0 nothing.
 pub(crate) fn rank(name: &str) -> u8 {

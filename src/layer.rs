@@ -4,6 +4,7 @@ use crate::{
     cache,
     codec::SessionCodec,
     config::{SessionBuilder, SessionConfig},
+    cookie::Template,
     error::ConfigError,
     log::event,
     ring::KeyRingHandle,
@@ -265,7 +266,13 @@ fn head<T>(session: &Session<T>, status: StatusCode, headers: &mut HeaderMap) {
         kept.extend(others.cloned());
         headers.remove(SET_COOKIE);
     }
-    let cookies = commit.own.into_iter().chain(commit.others).map(|(cookie, _)| cookie.into_header());
+    // The session's own goes first, but behind what a browser that does not know Partitioned takes for the same cookie:
+    // there the last one counts.
+    let own = commit.own.as_ref().map(|(_, template)| template.target());
+    let alike = |template: &Template| own.is_some_and(|own| template.target().is_same_but_partitioned(own));
+    let (before, behind): (Vec<_>, Vec<_>) =
+        commit.others.into_iter().partition(|(_, template)| alike(template));
+    let cookies = before.into_iter().chain(commit.own).chain(behind).map(|(cookie, _)| cookie.into_header());
     append(headers, kept.into_iter().chain(cookies));
 }
 

@@ -986,10 +986,8 @@ impl<T> Session<T> {
         let (id, times) = match &origin {
             Some(Origin { meta: Meta { id, times, .. }, .. }) => {
                 let (id, renewed) = renewed.unwrap_or((*id, times.renewed));
-                (
-                    Some(id),
-                    Times { renewed, issued: now.max(times.issued).max(renewed), created: times.created },
-                )
+                let issued = now.max(codec.issued_after(*times)).max(renewed);
+                (Some(id), Times { renewed, issued, created: times.created })
             }
             None => {
                 let came_in = codec.marker_time(keys, evidence, &noted.cookies);

@@ -142,16 +142,36 @@ fn ours_wins_whatever_is_in_it() {
     assert_eq!((seen, lines(&response).len()), (Some(1), 0));
     let layer_of_another_ring = builder::<Shop>(&clock).build().unwrap();
     // What does not open may be of an instance with another key or a newer schema: it is not written over.
-    for ours in [format!("{NAME}=garbage"), sealed(&layer_of_another_ring, &user(1), clock.now())] {
-        let (seen, response) = visit(&layer, &format!("{}; {ours}", legacy.cookies(42)), read);
-        assert_eq!((seen, lines(&response).len()), (None, 0), "{ours}");
-    }
+    let foreign = sealed(&layer_of_another_ring, &user(1), clock.now());
+    let (seen, response) = visit(&layer, &format!("{}; {foreign}", legacy.cookies(42)), read);
+    assert_eq!((seen, lines(&response).len()), (None, 0));
     clock.pass(DAY);
     let ((seen, incoming), _) = visit(&layer, &format!("{mine}; {}", legacy.cookies(42)), |session| {
         (read(session), session.incoming())
     });
     assert_eq!((seen, incoming), (None, Incoming::Rejected(RejectedKind::Expired)));
     assert_eq!(legacy.asked.load(SeqCst), 0);
+}
+
+#[test]
+fn what_cannot_be_a_session_of_ours_is_in_no_imports_way() {
+    let clock = Clock::new();
+    let layer = importing(&clock)
+        .formerly(Identity::named("session").until(clock.now() + DAY))
+        .formerly(Identity::named("bare"))
+        .build()
+        .unwrap();
+    for junk in [
+        format!("{NAME}="),
+        format!("{NAME}=garbage"),
+        "session=eyJ1c2VyIjo3fQ.Zm9v.c2ln".to_owned(),
+        format!("session={}", "A".repeat(4097)),
+        "bare=x".to_owned(),
+    ] {
+        let (seen, response) = visit(&layer, &format!("{junk}; {}", Legacy::new(1).cookies(42)), read);
+        assert_eq!(seen, Some(42), "{junk}");
+        assert!(session_in(&response).is_some(), "{junk}");
+    }
 }
 
 #[test]
@@ -168,7 +188,8 @@ fn sessions_in_another_identity_of_ours_win_too_until_its_date() {
     let cookies = |value: &str| format!("{value}; {}", Legacy::new(1).cookies(42));
     let theirs = sealed(&before, &user(1), clock.now());
     assert_eq!(visit(&layer, &cookies(&theirs), read).0, Some(1));
-    assert_eq!(visit(&layer, &cookies("before=garbage"), read).0, None);
+    let foreign = sealed(&build("before", ring()).build().unwrap(), &user(3), clock.now());
+    assert_eq!(visit(&layer, &cookies(&foreign), read).0, None);
     clock.pass(HOUR);
     assert_eq!(visit(&layer, &cookies(&theirs), read).0, Some(42));
 }
