@@ -624,9 +624,10 @@ impl<T> SessionCodec<T> {
             if tried == MOST_CANDIDATES {
                 continue;
             }
-            let (mut rejected, mut named) = (None::<RejectedKind>, false);
+            let (mut rejected, mut named, mut asked) = (None::<RejectedKind>, false, false);
             // Of one key; which context or mode it was is not said by the cookie.
             for reader in name.readers.iter().filter(|reader| now < reader.until) {
+                asked = true;
                 let opened = self.locate(keys, value, Purpose::Session, reader).and_then(|located| {
                     named = true;
                     located.open()
@@ -644,7 +645,7 @@ impl<T> SessionCodec<T> {
             }
             tried += usize::from(named);
             found.evidence.sealed |=
-                !matches!(rejected, Some(RejectedKind::TooLong | RejectedKind::Malformed));
+                asked && !matches!(rejected, Some(RejectedKind::TooLong | RejectedKind::Malformed));
             if let Some(kind) = rejected {
                 found.unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
                 found.rejected = kind.further(found.rejected);

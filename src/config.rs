@@ -415,7 +415,7 @@ impl<T> SessionBuilder<T> {
     ///
     /// Without `until` it is only removed: after a change of Domain, Path or Partitioned browsers send both
     /// cookies, the old one first, for ever. Either way `clear`, and a write beside such a cookie, remove it, and
-    /// a sign-out counts in all identities.
+    /// a sign-out counts in all identities, but not against a name with a better prefix.
     ///
     /// Where old and new instances run side by side, deploy in two steps: first a release that names the *new*
     /// identity here, with `until`, then one that has it, and names the old one. Back means back to the first of these.

@@ -3,8 +3,9 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use config::{Config, Environment, File, FileFormat};
 use cookie_session::{
-    ConfigError, Identity, Key, KeyError, KeyRing, KeyRingHandle, Lifetime, Mode, NotEncodable, SameSite,
-    Session, SessionBuilder, SessionConfig, SessionLayer, UpdateError, Weakness,
+    ConfigError, Identity, Imported, Key, KeyError, KeyRing, KeyRingHandle, Lifetime, Mode, NotEncodable,
+    OldCookies, OldFormat, RejectedKind, SameSite, Session, SessionBuilder, SessionConfig, SessionLayer,
+    UpdateError, Weakness,
 };
 use http::{
     HeaderMap, HeaderValue, Request, Response,
@@ -79,7 +80,7 @@ fn variant(error: &ConfigError) -> String {
             }
         };
     }
-    let name = name!(Key NoPrimaryKey InvalidName HostPrefixWithDomain HostPrefixWithPath InsecurePrefix InsecureSameSiteNone InsecurePartitioned InvalidDomain InvalidPath PathWithoutSlash AttributeTooLong LifetimeTooShort LifetimeTooLong IdleOverAbsolute ReissueOverHalfIdle MaxSetCookieTooLarge NoRoom MigrationNotOlder MigrationTwice WriteAsWithoutMigration WriteAsOtherShape WriteAsTwice TypeNotStorable DefaultNotStorable DoesNotComeBack FormerlyTwice UnknownField WrongValue BothGiven Several);
+    let name = name!(Key NoPrimaryKey InvalidName HostPrefixWithDomain HostPrefixWithPath InsecurePrefix InsecureSameSiteNone InsecurePartitioned InvalidDomain InvalidPath PathWithoutSlash AttributeTooLong LifetimeTooShort LifetimeTooLong IdleOverAbsolute ReissueOverHalfIdle MaxSetCookieTooLarge NoRoom MigrationNotOlder MigrationTwice WriteAsWithoutMigration WriteAsOtherShape WriteAsTwice TypeNotStorable DefaultNotStorable DoesNotComeBack FormerlyTwice ImportSameName ImportWithoutCookie ImportSealed OldKeyShort UnknownField WrongValue BothGiven Several);
     name.to_owned()
 }
 
@@ -436,6 +437,79 @@ mod formats {
         );
     }
 
+    /// Whose session the layer accepts, of those that were made in the old identity: at these seconds of the first
+    /// of March 2027.
+    fn accepted_on_the_first_of_march(
+        builder: SessionBuilder<String>,
+        old: SessionBuilder<String>,
+    ) -> Vec<i64> {
+        let day = UNIX_EPOCH + Duration::from_secs(1_803_859_200);
+        let (layer, old) = (builder.build().unwrap(), old.build().unwrap());
+        let seen = |seconds: i64| {
+            let now = day - HOUR + Duration::from_secs(u64::try_from(seconds + 3600).unwrap());
+            let cookie = old.codec().seal(&"x".to_owned(), None, None, now).unwrap();
+            let request = HeaderMap::from_iter([(COOKIE, cookie.request_header())]);
+            layer.codec().open(&request, now).value().is_some()
+        };
+        [-1, 0, 43_199, 43_200].into_iter().filter(|seconds| seen(*seconds)).collect()
+    }
+
+    #[test]
+    fn an_identity_has_a_context_a_mode_and_a_date() {
+        let base = format!(
+            "context = 'new'\nkeys.primary = '{ONE}'\n[[formerly]]\nname = 'old'\ncontext = 'shop'\nmode = 'signed'\n"
+        );
+        let old = |context: &str, mode| builder().name("old").context(context).mode(mode);
+        let from =
+            |until: &str| SessionLayer::from_config(toml::from_str(&format!("{base}{until}")).unwrap());
+        for (until, accepted) in [
+            ("", vec![]),
+            ("until = '2027-03-01'", vec![-1]),
+            ("until = ' 2027-03-01T00:00:00Z '", vec![-1]),
+            ("until = '2027-03-01T12:00:00Z'", vec![-1, 0, 43_199]),
+            ("until = '2027-03-01T11:59:59.5Z'", vec![-1, 0, 43_199]),
+            // Without quotes.
+            ("until = 2027-03-01", vec![-1]),
+            ("until = 2027-03-01T12:00:00Z", vec![-1, 0, 43_199]),
+            ("until = 2027-03-02", vec![-1, 0, 43_199, 43_200]),
+            // One that is over is none.
+            ("until = 1970-01-01", vec![]),
+        ] {
+            assert_eq!(
+                accepted_on_the_first_of_march(from(until), old("shop", Mode::Signed)),
+                accepted,
+                "{until}"
+            );
+            for other in [old("new", Mode::Signed), old("shop", Mode::Encrypted)] {
+                assert_eq!(accepted_on_the_first_of_march(from(until), other), [0; 0], "{until}");
+            }
+        }
+        // What is left out is the present one.
+        let present = |text: &str| {
+            let text =
+                format!("context = 'new'\nkeys.primary = '{ONE}'\n[[formerly]]\n{text}\nuntil = 2027-03-01");
+            SessionLayer::from_config(toml::from_str(&text).unwrap())
+        };
+        let named = present("name = 'old'");
+        assert_eq!(accepted_on_the_first_of_march(named, old("new", Mode::Encrypted)), [-1]);
+        let of_context = builder().context("shop");
+        assert_eq!(accepted_on_the_first_of_march(present("context = 'shop'"), of_context), [-1]);
+        let of_mode = builder().context("new").mode(Mode::Signed);
+        assert_eq!(accepted_on_the_first_of_march(present("mode = 'signed'"), of_mode), [-1]);
+
+        // From JSON, and through a loader that reads the file itself.
+        let json = with(json!({
+            "context": "new",
+            "formerly": [{ "name": "old", "context": "shop", "mode": "signed", "until": "2027-03-01" }],
+        }));
+        assert_eq!(accepted_on_the_first_of_march(json, old("shop", Mode::Signed)), [-1]);
+        for until in ["'2027-03-01'", "2027-03-01", "2027-03-01T00:00:00Z"] {
+            let text = format!("{base}until = {until}");
+            let loaded = from_source(File::from_str(&text, FileFormat::Toml));
+            assert_eq!(accepted_on_the_first_of_march(loaded, old("shop", Mode::Signed)), [-1], "{until}");
+        }
+    }
+
     #[test]
     fn a_section_of_a_larger_file_with_a_key_from_the_environment() {
         #[derive(Deserialize)]
@@ -593,6 +667,58 @@ mod values {
                 assert!(wrong(field, "encrypted or signed")(&refused(field, value)));
             }
         }
+    }
+
+    #[test]
+    fn a_bad_value_of_an_identity_is_said_by_name() {
+        const A_MOMENT: &str = "a day such as 2027-03-01, or a moment such as 2027-03-01T12:00:00Z";
+        let refused = |field: &str, value| {
+            let mut identity = serde_json::Map::from_iter([("name".to_owned(), json!("old"))]);
+            identity.insert(field.to_owned(), value);
+            fault(with(json!({ "formerly": [identity] })))
+        };
+        for value in [json!(1), json!(true), json!(["shop"]), json!({ "a": "b" })] {
+            assert!(wrong("formerly.context", "text")(&refused("context", value)));
+        }
+        for value in [json!("plain"), json!(""), json!(1), json!(["signed"])] {
+            assert!(wrong("formerly.mode", "encrypted or signed")(&refused("mode", value)));
+        }
+        let no_moments = [
+            "",
+            "soon",
+            "2027",
+            "2027-3-1",
+            "01.03.2027",
+            "2027-02-30",
+            "2027-13-01",
+            "2027-03-01T12:00:00",
+            "2027-03-01T12:00:00+01:00",
+            "2027-03-01T24:00:00Z",
+            "2027-03-01 und",
+            "12:00:00.1",
+            "1969-12-31",
+            "30days",
+        ];
+        let values = no_moments.map(|text| json!(text)).into_iter();
+        for value in values.chain([json!(1_803_859_200), json!(true), json!(["2027-03-01"]), json!({})]) {
+            assert!(wrong("formerly.until", A_MOMENT)(&refused("until", value.clone())), "{value}");
+        }
+        // Of the dates that TOML knows without quotes those without a zone are no moment.
+        for until in ["2027-03-01T12:00:00", "12:00:00", "2027-03-01T12:00:00+01:00"] {
+            let text = format!("keys.primary = '{ONE}'\n[[formerly]]\nname = 'old'\nuntil = {until}");
+            let error = fault(SessionLayer::<String>::from_config(toml::from_str(&text).unwrap()));
+            assert!(wrong("formerly.until", A_MOMENT)(&error), "{until}");
+        }
+        // Null is as if it were not there.
+        for field in ["context", "mode", "until"] {
+            with(json!({ "formerly": [{ "name": "old", field: null }] })).build().unwrap();
+        }
+        // Several are said together.
+        let error =
+            fault(with(json!({ "formerly": [{ "name": "old", "mode": "x", "until": "y", "untl": "z" }] })));
+        let ConfigError::Several(errors) = error else { panic!("{error:?}") };
+        let names: Vec<_> = errors.iter().map(variant).collect();
+        assert_eq!(names, ["WrongValue", "WrongValue", "UnknownField"]);
     }
 
     #[test]
@@ -1036,6 +1162,61 @@ mod faults {
         cases
     }
 
+    /// An older format with these cookies, and perhaps with a key that is too short.
+    struct Other {
+        cookies: Vec<Identity>,
+        short: bool,
+    }
+
+    impl OldFormat<String> for Other {
+        fn cookies(&self) -> Vec<Identity> {
+            self.cookies.clone()
+        }
+
+        fn open(&self, _: &OldCookies<'_>) -> Result<Imported<String>, RejectedKind> {
+            Err(RejectedKind::NotAuthentic)
+        }
+
+        fn check(&self) -> Result<(), ConfigError> {
+            if self.short { Err(ConfigError::OldKeyShort { bytes: 3, least: 16 }) } else { Ok(()) }
+        }
+    }
+
+    fn importing(format: Other) -> SessionBuilder<String> {
+        builder().import(format, UNIX_EPOCH + 30_000 * DAY)
+    }
+
+    fn imports(cookies: Vec<Identity>) -> SessionBuilder<String> {
+        importing(Other { cookies, short: false })
+    }
+
+    #[test]
+    fn every_fault_of_an_older_formats_cookies_is_found() {
+        let until = UNIX_EPOCH + 30_000 * DAY;
+        let named = Identity::named;
+        for (cookie, name) in [
+            (named("a b"), "InvalidName"),
+            (named("a").path("b"), "PathWithoutSlash"),
+            (named("__Host-a").domain("example.com"), "HostPrefixWithDomain"),
+            (Identity::current(), "ImportSealed"),
+            (named("a").context("shop"), "ImportSealed"),
+            (named("a").mode(Mode::Encrypted), "ImportSealed"),
+            (named("a").until(until), "ImportSealed"),
+            (named("id"), "ImportSameName"),
+            (named("id").path("/a"), "ImportSameName"),
+            (named("id-out"), "ImportSameName"),
+            (named("sid").domain("example.com"), "ImportSameName"),
+            (named("sid-out"), "ImportSameName"),
+        ] {
+            let layer = |cookies| imports(cookies).name("id").formerly(named("sid"));
+            // In whatever place.
+            for cookies in [vec![cookie.clone()], vec![named("good"), cookie.clone()]] {
+                assert_eq!(variant(&fault(layer(cookies))), name, "{cookie:?}");
+            }
+        }
+        imports(vec![named("old"), named("old.sig")]).build().unwrap();
+    }
+
     fn by_code_alone() -> Vec<Case> {
         let old = |_: Old| New(0, 0);
         vec![
@@ -1073,6 +1254,22 @@ mod faults {
             case(fault(of::<Skips>()), "DoesNotComeBack", &["Skips", "skip_serializing_if"]),
             case(fault(of::<SkipsDefault>()), "DoesNotComeBack", &["SkipsDefault", "skip_serializing_if"]),
             case(fault(of::<Unserializable>()), "DefaultNotStorable", &["default", "Serialize fails"]),
+            case(
+                fault(imports(vec![Identity::named("session")]).name("session")),
+                "ImportSameName",
+                &["\"session\"", "one name", "give the layer another one"],
+            ),
+            case(fault(imports(vec![])), "ImportWithoutCookie", &["import", "names no cookie"]),
+            case(
+                fault(imports(vec![Identity::named("session").mode(Mode::Signed)])),
+                "ImportSealed",
+                &["\"session\"", "no context, mode or until", "the date is import's"],
+            ),
+            case(
+                fault(importing(Other { cookies: vec![Identity::named("old")], short: true })),
+                "OldKeyShort",
+                &["3 bytes", "16 are the least", "the key that the old cookies are made with"],
+            ),
         ]
     }
 
@@ -1303,6 +1500,43 @@ mod faults {
         assert_eq!(variant(&fault(insecure().formerly(Identity::named("__Host-a")))), "InsecurePrefix");
         let partitioned = Identity::named("a").partitioned();
         assert_eq!(variant(&fault(insecure().formerly(partitioned))), "InsecurePartitioned");
+    }
+
+    /// One cookie to a browser and one seal is one identity, also where the date differs.
+    #[test]
+    fn an_identity_that_is_named_twice_is_refused() {
+        let (named, until) = (Identity::named, UNIX_EPOCH + 30_000 * DAY);
+        let old = || named("old");
+        for (one, other) in [
+            (old(), old()),
+            (old().until(until), old()),
+            (old().until(until), old().until(until + DAY)),
+            (old().context("a"), old().context("a").until(until)),
+            (old().domain("example.com"), old().domain("EXAMPLE.com")),
+            (old(), named("old-out")),
+            (named("old-out").context("a").until(until), old()),
+        ] {
+            let error = fault(builder().formerly(one).formerly(other));
+            assert_eq!(variant(&error), "FormerlyTwice");
+        }
+        for own in [
+            Identity::current(),
+            Identity::current().until(until),
+            named("__Host-Http-session").until(until),
+            Identity::current().path("/").until(until),
+            named("__Host-Http-session-out").until(until),
+        ] {
+            assert_eq!(variant(&fault(builder().formerly(own))), "FormerlyTwice");
+        }
+        for (one, other) in [
+            (old().context("a").until(until), old().context("b").until(until)),
+            (old().context("a").until(until), old().until(until)),
+            (old().mode(Mode::Signed).until(until), old().until(until)),
+            (old().until(until), old().path("/a").until(until)),
+        ] {
+            builder().formerly(one).formerly(other).build().unwrap();
+        }
+        builder().formerly(Identity::current().context("a").until(until)).build().unwrap();
     }
 
     #[test]

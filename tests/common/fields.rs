@@ -1,6 +1,6 @@
 //! The names in a configuration, at each level: whatever plants something everywhere goes through these.
 
-pub const FIELDS: [&str; 16] = [
+pub const FIELDS: [&str; 17] = [
     "name",
     "context",
     "domain",
@@ -17,6 +17,7 @@ pub const FIELDS: [&str; 16] = [
     "reissue_after",
     "keys",
     "formerly",
+    "keep_old_cookies",
 ];
 pub const KEY_FIELDS: [&str; 4] = ["primary", "primary_file", "fallbacks", "fallbacks_file"];
-pub const IDENTITY_FIELDS: [&str; 4] = ["name", "domain", "path", "partitioned"];
+pub const IDENTITY_FIELDS: [&str; 7] = ["name", "domain", "path", "partitioned", "context", "mode", "until"];

@@ -5,7 +5,7 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use browser_tests::{Browser, Exchange, Server};
+use browser_tests::{Browser, Exchange, Gates, Server};
 use cookie_session::{
     Identity, Key, KeyRing, KeyRingHandle, Session, SessionBuilder, SessionLayer, UpdateError,
 };
@@ -314,4 +314,262 @@ fn a_cookie_tossed_in_by_a_sister_site_neither_wins_nor_ends_the_session() {
         serde_json::json!([]),
     );
     assert_eq!(shop.browser.cookies_named("__Host-Http-session"), []);
+}
+
+const HOST: &str = "shop.example.localhost";
+const SIBLING: &str = "help.example.localhost";
+const OLD: &str = "session";
+const NEW: &str = "__Host-Http-session";
+
+/// From a cookie of a parent domain to one of this host alone: release 0 knows the old one, release 1 writes it and
+/// accepts the new one, release 2 writes the new one and accepts the old one, until a date.
+struct Move {
+    shop: Shop,
+    until: SystemTime,
+}
+
+impl Move {
+    fn begin() -> Move {
+        Move { shop: Shop::open(NEW), until: SystemTime::now() + Duration::from_secs(30 * 24 * 60 * 60) }
+    }
+
+    fn deploy(&self, release: usize) {
+        self.deploy_until(release, self.until);
+    }
+
+    fn deploy_until(&self, release: usize, until: SystemTime) {
+        let parent = "example.localhost";
+        self.shop.deploy(|builder| match release {
+            0 => builder.name(OLD).domain(parent),
+            1 => builder.name(OLD).domain(parent).formerly(Identity::named(NEW).until(until)),
+            _ => builder.formerly(Identity::named(OLD).domain(parent).until(until)),
+        });
+    }
+
+    /// What is left of the re-issue threshold passes.
+    fn pass(&self) {
+        self.shop.milliseconds.fetch_add(3 * 60 * 60 * 1000, SeqCst);
+    }
+
+    /// The cookies that the browser keeps: name and domain.
+    #[track_caller]
+    fn kept(&self) -> Vec<(String, String)> {
+        let cookies = self.shop.browser.cookies();
+        assert!(cookies.iter().all(|cookie| cookie.secure && cookie.path == "/"), "{cookies:?}");
+        let mut kept: Vec<_> = cookies.into_iter().map(|cookie| (cookie.name, cookie.domain)).collect();
+        kept.sort();
+        kept
+    }
+
+    #[track_caller]
+    fn keeps(&self, expected: &[(&str, &str)]) {
+        let expected: Vec<_> =
+            expected.iter().map(|(name, domain)| ((*name).to_owned(), (*domain).to_owned())).collect();
+        assert_eq!(self.kept(), expected);
+    }
+
+    /// A request that reads: what it sees, and that its response sets no cookie.
+    #[track_caller]
+    fn sees(&self, items: &str) {
+        let (seen, exchange) = self.shop.read("/read");
+        assert_eq!(seen, items);
+        assert_eq!(exchange.set_cookies, [""; 0]);
+    }
+
+    #[track_caller]
+    fn add(&self, items: &str) {
+        assert_eq!(self.shop.add("/add").0, items);
+    }
+
+    #[track_caller]
+    fn sign_out(&self) {
+        assert_eq!(self.shop.browser.post("/sign-out").ok(), "signed out");
+    }
+}
+
+const PARENT: &str = ".example.localhost";
+const OF_PARENT: (&str, &str) = (OLD, PARENT);
+const OF_HOST: (&str, &str) = (NEW, HOST);
+const MARKERS: [(&str, &str); 2] = [("__Host-Http-session-out", HOST), ("session-out", PARENT)];
+
+#[test]
+fn a_session_moves_from_a_parent_domain_to_the_prefixed_name_and_back() {
+    let moved = Move::begin();
+    moved.deploy(0);
+    moved.shop.visit(HOST);
+    moved.add("1");
+    moved.deploy(1);
+    moved.sees("1");
+    moved.add("2");
+    moved.keeps(&[OF_PARENT]);
+
+    // Not at once, but with the next write.
+    moved.deploy(2);
+    moved.sees("2");
+    moved.add("3");
+    moved.keeps(&[OF_HOST]);
+    let cookies = moved.shop.browser.cookies_named(NEW);
+    assert!(matches!(&cookies[..], [cookie] if cookie.http_only), "{cookies:?}");
+    moved.sees("3");
+
+    // A neighbour that has not been replaced yet, and a step back in the deploy.
+    moved.deploy(1);
+    moved.sees("3");
+    moved.add("4");
+    moved.keeps(&[OF_PARENT]);
+    moved.deploy(0);
+    moved.sees("4");
+
+    // A read moves it when it is old enough.
+    moved.deploy(2);
+    moved.pass();
+    assert_eq!(moved.shop.read("/read").0, "4");
+    moved.keeps(&[OF_HOST]);
+    moved.deploy(1);
+    moved.sees("4");
+    moved.pass();
+    assert_eq!(moved.shop.read("/read").0, "4");
+    moved.keeps(&[OF_PARENT]);
+
+    // After the date what has moved is there, and what has not is not.
+    moved.deploy_until(2, SystemTime::UNIX_EPOCH);
+    moved.sees("0");
+    moved.deploy(2);
+    moved.add("5");
+    moved.deploy_until(2, SystemTime::UNIX_EPOCH);
+    moved.sees("5");
+    moved.add("6");
+    moved.keeps(&[OF_HOST]);
+}
+
+#[test]
+fn a_sign_out_at_either_release_leaves_no_session_in_either_cookie() {
+    let moved = Move::begin();
+    moved.deploy(0);
+    moved.shop.visit(HOST);
+    for (begun, out) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        moved.deploy(begun);
+        moved.add("1");
+        moved.deploy(out);
+        moved.sees("1");
+        moved.sign_out();
+        moved.keeps(&MARKERS);
+        for release in [0, 1, 2] {
+            moved.deploy(release);
+            moved.sees("0");
+        }
+        // A session that begins after it is not signed out, wherever that is.
+        moved.deploy(3 - out);
+        moved.add("1");
+        moved.deploy(out);
+        moved.add("2");
+        moved.sign_out();
+        moved.keeps(&MARKERS);
+    }
+}
+
+#[test]
+fn a_slow_response_of_the_other_release_brings_no_session_back() {
+    let moved = Move::begin();
+    moved.deploy(0);
+    moved.shop.visit(HOST);
+    for (slow, out, back) in [(1, 2, OF_PARENT), (0, 2, OF_PARENT), (2, 1, OF_HOST)] {
+        moved.shop.browser.forget();
+        moved.deploy(slow);
+        moved.add("1");
+        let gate = moved.shop.server.hold_response("slow");
+        moved.shop.browser.begin("POST", "/add", &[(Gates::RESPONSE, "slow")]);
+        gate.wait();
+        moved.deploy(out);
+        moved.sign_out();
+        moved.keeps(&MARKERS);
+        gate.open();
+        assert_eq!(moved.shop.browser.finish("POST", "/add").ok(), "2");
+        let kept = moved.kept();
+        assert!(kept.contains(&(back.0.to_owned(), back.1.to_owned())), "the cookie is back: {kept:?}");
+        for release in [slow, out] {
+            moved.deploy(release);
+            moved.sees("0");
+        }
+        // A session that begins takes its place.
+        moved.deploy(2);
+        moved.add("1");
+        moved.sees("1");
+        assert_eq!(moved.shop.browser.cookies_named(OLD), []);
+    }
+}
+
+/// What the move costs: the cookie of a parent domain is that of all hosts below it.
+#[test]
+fn the_removal_of_a_parent_domains_cookie_signs_the_sibling_hosts_out() {
+    let moved = Move::begin();
+    moved.deploy(0);
+    moved.shop.visit(HOST);
+    moved.add("1");
+    moved.shop.visit(SIBLING);
+    moved.sees("1");
+    moved.deploy(2);
+    moved.sees("1");
+
+    moved.shop.visit(HOST);
+    moved.add("2");
+    moved.shop.visit(SIBLING);
+    moved.sees("0");
+    // From now on each has its own.
+    moved.add("1");
+    moved.keeps(&[(NEW, SIBLING), OF_HOST]);
+    moved.shop.visit(HOST);
+    moved.sees("2");
+    // The marker of the old identity is the parent domain's, so a sign-out counts at the sibling, too.
+    moved.sign_out();
+    moved.shop.visit(SIBLING);
+    moved.sees("0");
+    // Which holds for what had begun; a session that begins is one.
+    moved.add("1");
+    moved.sees("1");
+}
+
+#[test]
+fn an_old_cookie_that_a_sibling_host_tosses_in_counts_only_where_there_is_no_prefixed_one() {
+    let moved = Move::begin();
+    moved.deploy(0);
+    // A good one, of the attacker's own.
+    moved.shop.visit(SIBLING);
+    for items in ["1", "2", "3"] {
+        moved.add(items);
+    }
+    let value = moved.shop.browser.cookies_named(OLD)[0].value.clone();
+    let toss = || {
+        moved.shop.visit(SIBLING);
+        let script = "document.cookie = `session=${arguments[0]}; Secure; Domain=example.localhost; Path=/`";
+        moved.shop.browser.run(script, serde_json::json!([value]));
+        moved.shop.visit(HOST);
+    };
+    moved.shop.browser.forget();
+
+    moved.deploy(2);
+    moved.shop.visit(HOST);
+    moved.add("1");
+    toss();
+    moved.keeps(&[OF_HOST, OF_PARENT]);
+    for release in [1, 2] {
+        moved.deploy(release);
+        moved.sees("1");
+    }
+    assert_eq!(moved.shop.server.last("/read").sent(OLD), [value.as_str()]);
+    moved.add("2");
+    moved.keeps(&[OF_HOST]);
+
+    // Where there is none it counts, until the date.
+    moved.shop.browser.forget();
+    toss();
+    moved.sees("3");
+    moved.deploy_until(2, SystemTime::UNIX_EPOCH);
+    moved.sees("0");
+    // The sibling host cannot set the prefixed one.
+    moved.shop.visit(SIBLING);
+    let script =
+        "document.cookie = `__Host-Http-session=${arguments[0]}; Secure; Domain=example.localhost; Path=/`";
+    moved.shop.browser.run(script, serde_json::json!([value]));
+    assert_eq!(moved.shop.browser.cookies_named(NEW), []);
 }
