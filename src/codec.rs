@@ -405,7 +405,7 @@ pub(crate) struct Name {
     marker: Finder,
     /// What the name's prefix promises: a name with one beats one without.
     rank: u8,
-    /// How its cookies may be sealed; none where they are only removed.
+    /// How its cookies may be sealed.
     readers: Vec<Reader>,
 }
 

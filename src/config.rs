@@ -564,15 +564,14 @@ fn assemble<T>(
     let mut binding = Binding { own: bound, others: Vec::new() };
     let mut formerly: Vec<Former> = Vec::new();
     for (other, identity) in others {
-        let until = identity.accepted_until();
         let bound = identity.bound(&other, &binding.own);
         let place = binding.place(&bound);
         if !names.iter().any(|name| name.is_of(&other)) {
             names.push(Name::new(&other));
         }
-        if let (Some(_), Some(until)) = (place, until) {
+        if place.is_some() {
             let name = names.iter_mut().filter(|name| name.is_of(&other));
-            name.for_each(|name| name.accept(place, &bound, until));
+            name.for_each(|name| name.accept(place, &bound, identity.accepted_until()));
         }
         // One cookie to a browser is removed once, and never where it is the layer's own.
         let mut known = std::iter::once(&target).chain(formerly.iter().map(|former| former.session.target()));

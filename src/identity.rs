@@ -111,8 +111,8 @@ impl Identity {
         self
     }
 
-    /// Sessions in this identity are accepted before this moment. Without it they are not: only removals and
-    /// sign-out markers go to it.
+    /// Sessions in this identity are accepted before this moment. Without it they are not: its cookies are removed, and
+    /// sign-outs count in both, as they do after the date.
     ///
     /// Where nothing but Domain, Path or Partitioned differs, a request does not show which identity a cookie has, and
     /// the seal is the same: its sessions are accepted in any case.
@@ -144,16 +144,12 @@ impl Identity {
             name: cookie.name.clone(),
             context: self.context.clone().unwrap_or_else(|| own.context.clone()),
             writes: suite.unwrap_or(own.writes),
-            accepts: match (self.until, suite) {
-                (None, _) => Vec::new(),
-                (Some(_), Some(suite)) => vec![suite],
-                (Some(_), None) => own.accepts.clone(),
-            },
+            accepts: suite.map_or_else(|| own.accepts.clone(), |suite| vec![suite]),
         }
     }
 
-    /// Milliseconds since 1970.
-    pub(crate) fn accepted_until(&self) -> Option<u64> {
-        self.until.map(lifetime::from_system)
+    /// In milliseconds since 1970: no time is before 0.
+    pub(crate) fn accepted_until(&self) -> u64 {
+        self.until.map_or(0, lifetime::from_system)
     }
 }

@@ -179,7 +179,7 @@ pub(crate) struct Bound {
     pub(crate) context: String,
     /// What seals.
     pub(crate) writes: Suite,
-    /// What is opened: with what seals, or nothing.
+    /// What is opened.
     pub(crate) accepts: Vec<Suite>,
 }
 

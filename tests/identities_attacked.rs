@@ -159,6 +159,37 @@ fn without_partitioned(response: &Response<()>) -> Response<()> {
     known
 }
 
+/// Of two contexts of one cookie there is one marker, sealed in that of the release that signed out. Once the date is
+/// taken out nobody reads it any more, and what it was for is good again: here a day after the deploy, while the
+/// session would live for ten.
+#[test]
+fn a_sign_out_in_the_other_context_holds_when_the_date_has_been_taken_out() {
+    let (clock, ring) = (Clock::new(), ring());
+    let until = clock.now() + DAY;
+    let of = |context: &str| {
+        builder_over::<Shop>(ring.clone(), &clock).name("id").context(context).idle_timeout(10 * DAY)
+    };
+    let other = |context: &str| Identity::current().context(context);
+    let before = of("a").formerly(other("b").until(until)).build().unwrap();
+    let after = of("b").formerly(other("a").until(until)).build().unwrap();
+    let last = of("b").formerly(other("a")).build().unwrap();
+    let first = after.codec().seal(&user(1), None, None, clock.now()).unwrap();
+    let mut browser = Browser::with(&clock, first.header());
+    clock.pass(SECOND);
+    let slow = browser.send(&after, |session| {
+        session.update(|shop| shop.cart.push(1)).unwrap();
+        Response::new(())
+    });
+    browser.visit(&before, |session| assert!(session.clear()));
+    browser.receive(&slow);
+    for layer in [&before, &after] {
+        assert_eq!(who(layer, &browser.cookies()), None);
+    }
+    clock.set(until);
+    assert_eq!(who(&after, &browser.cookies()), None);
+    assert_eq!(who(&last, &browser.cookies()), None);
+}
+
 /// A table with one text in it is no date.
 #[test]
 fn a_table_is_no_date() {

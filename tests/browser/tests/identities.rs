@@ -532,8 +532,13 @@ fn the_removal_of_a_parent_domains_cookie_signs_the_sibling_hosts_out() {
 #[test]
 fn an_old_cookie_that_a_sibling_host_tosses_in_counts_only_where_there_is_no_prefixed_one() {
     let moved = Move::begin();
+    moved.deploy(2);
+    moved.shop.visit(HOST);
+    moved.add("1");
+    let good = moved.shop.browser.cookies_named(NEW);
+    moved.shop.browser.forget();
+    // One of the attacker's own, which is newer.
     moved.deploy(0);
-    // A good one, of the attacker's own.
     moved.shop.visit(SIBLING);
     for items in ["1", "2", "3"] {
         moved.add(items);
@@ -546,10 +551,9 @@ fn an_old_cookie_that_a_sibling_host_tosses_in_counts_only_where_there_is_no_pre
         moved.shop.visit(HOST);
     };
     moved.shop.browser.forget();
+    moved.shop.browser.keep(&good[0], &moved.shop.server.url_on(HOST, "/"));
 
     moved.deploy(2);
-    moved.shop.visit(HOST);
-    moved.add("1");
     toss();
     moved.keeps(&[OF_HOST, OF_PARENT]);
     for release in [1, 2] {
