@@ -1,5 +1,7 @@
 //! The fuzz targets over their seeds, on stable: what was found once stays found.
 //!
+//! Those of `import` run with the features that import: `cargo test --all-features --test corpora`.
+//!
 //! `fuzz/corpus`, where cargo-fuzz keeps what it has found on this machine, is run too if it is there.
 
 use std::{
@@ -10,8 +12,9 @@ use std::{
 
 /// A module for each target, and a test that runs its files.
 macro_rules! targets {
-    ($($name:ident at $path:literal,)*) => {
+    ($($(#[$when:meta])? $name:ident at $path:literal,)*) => {
         $(
+            $(#[$when])?
             #[path = $path]
             mod $name;
         )*
@@ -20,6 +23,7 @@ macro_rules! targets {
 
         mod seeds_hold {
             $(
+                $(#[$when])?
                 #[test]
                 fn $name() {
                     super::run_all(stringify!($name), super::$name::run);
@@ -33,6 +37,8 @@ targets! {
     config at "../fuzz/src/config.rs",
     cookie_header at "../fuzz/src/cookie_header.rs",
     frame at "../fuzz/src/frame.rs",
+    #[cfg(all(feature = "express", feature = "jar"))]
+    import at "../fuzz/src/import.rs",
     layer at "../fuzz/src/layer.rs",
     open at "../fuzz/src/open.rs",
     roundtrip at "../fuzz/src/roundtrip.rs",

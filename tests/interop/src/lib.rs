@@ -5,7 +5,7 @@ mod reader;
 mod rng;
 mod sealed;
 
-pub use programs::{Language, Program, Programs, node, python};
+pub use programs::{Language, Program, Programs, flask, node, python};
 pub use reader::{Reader, Settings, Under, context, key_id, name};
 pub use rng::{Rng, seeds};
 pub use sealed::{LATEST, Session, time};

@@ -36,13 +36,29 @@ pub fn node() -> Language {
 
 pub fn python() -> Language {
     Language {
-        interpreter: env::var_os("COOKIE_SESSION_PYTHON").unwrap_or_else(|| "python3".into()),
+        interpreter: python_interpreter(),
         script: script("python/cookie_session.py"),
         check: ["-c", "import sys, cryptography; sys.exit(sys.version_info < (3, 11))"],
-        install: "install Python 3.11 or later and the packages of tests/interop/python/requirements.txt \
-                  (`python3 -m venv DIR; DIR/bin/pip install -r FILE`), and name the interpreter that has \
-                  them in COOKIE_SESSION_PYTHON",
+        install: INSTALL_PYTHON,
     }
+}
+
+/// Python with a Flask that sets and reads its own sessions.
+pub fn flask() -> Language {
+    Language {
+        interpreter: python_interpreter(),
+        script: script("python/flask_sessions.py"),
+        check: ["-c", "import sys, flask; sys.exit(sys.version_info < (3, 11))"],
+        install: INSTALL_PYTHON,
+    }
+}
+
+const INSTALL_PYTHON: &str = "install Python 3.11 or later and the packages of tests/interop/python/requirements.txt \
+                              (`python3 -m venv DIR; DIR/bin/pip install -r FILE`), and name the interpreter that has \
+                              them in COOKIE_SESSION_PYTHON";
+
+fn python_interpreter() -> OsString {
+    env::var_os("COOKIE_SESSION_PYTHON").unwrap_or_else(|| "python3".into())
 }
 
 fn script(path: &str) -> PathBuf {

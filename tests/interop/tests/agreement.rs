@@ -137,7 +137,8 @@ fn what_the_crate_seals_by_its_public_way_opens_as_the_same_in_both_programs() {
             let began = time(now);
             for (field, expected) in [
                 ("class", json!("accepted")),
-                ("created", json!(began)),
+                // None of ours began at 0, where those of older formats do.
+                ("created", json!(began.max(1))),
                 ("renewed", json!(began)),
                 ("issued", json!(began)),
                 ("payload", json!(hex(&payload))),
