@@ -954,7 +954,13 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
             match self.import(import, arrival, cookies, now) {
                 Ok(Some(loaded)) => return loaded,
                 Ok(None) => {}
-                Err(kind) => arrival.found.rejected = kind.further(arrival.found.rejected),
+                Err(kind) => {
+                    arrival.found.rejected = kind.further(arrival.found.rejected);
+                    // As above: another format is no way around a refusal.
+                    if kind == RejectedKind::Refused {
+                        break;
+                    }
+                }
             }
         }
         self.fresh(arrival.found.rejected.map_or(Incoming::Absent, Incoming::Rejected))
@@ -976,9 +982,11 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         cookies: &Cookies,
         now: u64,
     ) -> Result<Option<Loaded<T>>, RejectedKind> {
-        let Some(value) = import.finder.find(cookies).next() else { return Ok(None) };
-        if value.len() > OldCookies::MAX_VALUE {
-            return Err(RejectedKind::TooLong);
+        let mut values = import.finder.find(cookies).map(|value| value.len() <= OldCookies::MAX_VALUE);
+        match values.next() {
+            None => return Ok(None),
+            Some(fits) if fits || values.any(|fits| fits) => {}
+            Some(_) => return Err(RejectedKind::TooLong),
         }
         // Old cookies hold no time of ours, so a sign-out counts against all of them.
         if self.marker_time(&arrival.keys, &arrival.found.evidence, cookies).is_some() {

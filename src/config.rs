@@ -389,7 +389,8 @@ impl<T> SessionBuilder<T> {
     /// The id is [`session.meta()`](crate::Session::meta)`.map(|meta| meta.id())` after the first write, or
     /// what `renew` returns; a denied id can be forgotten at its `absolute_deadline()`, and that of an
     /// [imported](Self::import) session at the import's date plus the absolute timeout, since a copied old cookie is
-    /// imported again. A cut-off for one user
+    /// imported again. (Where old cookies have no nonce, an imported id may be [that of
+    /// several](crate::Imported::new).) A cut-off for one user
     /// compares `renewed_at()`, so that a sign-in after it (which renews) is good again; `created_at()`, which
     /// `renew` keeps, is for "everything that began before 14:00 is void"; an imported session is as old as can be, and is
     /// renewed by each import. Times are whole milliseconds,
@@ -431,11 +432,11 @@ impl<T> SessionBuilder<T> {
     /// An older format, such as that of npm's `cookie-session`, whose sessions become sessions of ours until this
     /// moment; may be called several times. Default: none.
     ///
-    /// A request that uses its session and brings no cookie of ours, but one in this format, has that session. The
+    /// A request that uses its session and brings no sealed cookie of ours, but one in this format, has that session. The
     /// response sets our cookie, and removes the old ones. It does so like a re-issue that is due at once: not on
     /// a 5xx response, nor to [passive](Self::passive_if) requests, nor where the handler asked for shared caching.
     ///
-    /// * A cookie of ours wins, whatever is in it, and after a sign-out here nothing is imported: [`clear`](crate::Session::clear) removes
+    /// * A sealed cookie of ours wins, also one that does not open here, and after a sign-out here nothing is imported: [`clear`](crate::Session::clear) removes
     ///   the old cookies too, and its marker counts against all of them.
     /// * Old cookies hold no time that could end them, so the date does. What was imported lives on as a session of
     ///   ours.

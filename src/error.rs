@@ -818,7 +818,7 @@ pub enum Incoming {
     Absent,
     /// It opened, and its session is in use.
     Accepted,
-    /// None of ours came in, and the session in an older format is in use: see
+    /// None that we sealed came in, and the session in an older format is in use: see
     /// [`SessionBuilder::import`](crate::SessionBuilder::import).
     Imported,
     /// It was left alone, and the session started fresh.

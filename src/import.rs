@@ -117,6 +117,10 @@ impl<T> Imported<T> {
     /// The session's id is a keyed hash of the octets under that key: requests that come in at one moment with one
     /// old cookie make one session, also at two instances, and a denylist can name it. No rotation of this crate's
     /// keys changes it.
+    ///
+    /// **Two old cookies with the same octets are one id.** Where the old format has neither a nonce nor a time, as Express
+    /// and signed jars, visitors whose sessions say the same have the same: who denies the id denies them all. The key
+    /// must not be empty, or the id tells what is in a cookie that can be guessed.
     pub fn new(value: T, authenticated: &[u8], key: &[u8]) -> Self {
         Imported { value, id: key::imported_id(key, authenticated) }
     }

@@ -92,6 +92,8 @@ enum Kind {
 pub struct Jar<T> {
     cookie: Identity,
     name: String,
+    /// The name as the jar had it.
+    decoded_name: Vec<u8>,
     key: JarKey,
     kind: Kind,
     read: Read<T>,
@@ -101,7 +103,7 @@ type Read<T> = Box<dyn Fn(&str) -> Option<T> + Send + Sync>;
 
 impl<T> Jar<T> {
     /// The cookie of this name in a private jar, set with these attributes; `read` makes the session of its text,
-    /// and `None` refuses it.
+    /// and `None` refuses it. The name is the one that a browser shows: axum-extra percent-encodes some signs in it.
     pub fn private(
         cookie: Identity,
         key: JarKey,
@@ -121,7 +123,9 @@ impl<T> Jar<T> {
     }
 
     fn new(cookie: Identity, key: JarKey, kind: Kind, read: Read<T>) -> Self {
-        Jar { name: cookie.name.clone().unwrap_or_default(), cookie, key, kind, read }
+        let name = cookie.name.clone().unwrap_or_default();
+        let decoded_name = percent_decoded(name.as_bytes());
+        Jar { cookie, name, decoded_name, key, kind, read }
     }
 
     /// The text in a value, if it is authentic.
@@ -132,7 +136,7 @@ impl<T> Jar<T> {
                 let (nonce, sealed) = sealed.split_first_chunk::<12>().ok_or(RejectedKind::Malformed)?;
                 let aead = Aes256Gcm::new_from_slice(self.key.encryption());
                 let aead = aead.map_err(|_| RejectedKind::NotAuthentic)?;
-                let payload = Payload { msg: sealed, aad: self.name.as_bytes() };
+                let payload = Payload { msg: sealed, aad: &self.decoded_name };
                 aead.decrypt(nonce.into(), payload).map_err(|_| RejectedKind::NotAuthentic)
             }
             Kind::Signed => {
@@ -150,9 +154,10 @@ impl<T> Jar<T> {
     fn open_value(&self, value: &[u8]) -> Result<Imported<T>, RejectedKind> {
         let decoded = percent_decoded(value);
         // As it came, where the application did not encode it: a signed text may hold a percent sign.
-        let (authenticated, text) = match self.text(&decoded) {
-            Ok(text) => (decoded.as_slice(), text),
-            Err(_) => (value, self.text(value)?),
+        let (authenticated, text) = match (self.text(&decoded), self.text(value)) {
+            (Ok(text), _) => (decoded.as_slice(), text),
+            (_, Ok(text)) => (value, text),
+            (Err(one), Err(other)) => return Err(one.further(Some(other)).unwrap_or(one)),
         };
         let text = std::str::from_utf8(&text).map_err(|_| RejectedKind::Payload)?;
         let value = (self.read)(text).ok_or(RejectedKind::Payload)?;

@@ -143,7 +143,8 @@
 //!
 //! * from npm's `cookie-session`, feature `express`: [from Express](docs::from_express);
 //! * from a `PrivateCookieJar` or `SignedCookieJar`, feature `jar`: [from jars](docs::from_jars);
-//! * from a format of one's own, in thirty lines: [`OldFormat`];
+//! * from a format of one's own, in thirty lines: [`OldFormat`]; `examples/import_flask.rs` in the repository does it
+//!   for Flask's;
 //! * from another name, prefix, Domain, Path, context or mode of this crate's own cookie: [moving](docs::moving).
 //!
 //! # Limits

@@ -630,6 +630,50 @@ fn of_several_formats_the_first_that_opens_counts_and_all_are_removed() {
 }
 
 #[test]
+fn another_format_is_no_way_around_a_refusal() {
+    struct Other;
+    impl OldFormat<Shop> for Other {
+        fn cookies(&self) -> Vec<Identity> {
+            vec![Identity::named("other")]
+        }
+        fn open(&self, old: &OldCookies<'_>) -> Result<Imported<Shop>, RejectedKind> {
+            Ok(Imported::new(user(1), old.first("other").unwrap(), b"a key"))
+        }
+    }
+    let clock = Clock::new();
+    let layer = importing(&clock)
+        .import(Other, clock.now() + DAY)
+        .accept_if(|_, shop| shop.user != Some(42))
+        .build()
+        .unwrap();
+    let seen = |session: &Session<Shop>| (read(session), session.incoming());
+    let (seen, _) = visit(&layer, &format!("{}; other=1", Legacy::new(1).cookies(42)), seen);
+    assert_eq!(seen, (None, Incoming::Rejected(RejectedKind::Refused)));
+    assert_eq!(visit(&layer, "other=1", read).0, Some(1));
+}
+
+#[test]
+fn a_long_cookie_hides_none_behind_it_from_a_format_that_looks_at_all() {
+    struct Last;
+    impl OldFormat<Shop> for Last {
+        fn cookies(&self) -> Vec<Identity> {
+            vec![Identity::named("last")]
+        }
+        fn open(&self, old: &OldCookies<'_>) -> Result<Imported<Shop>, RejectedKind> {
+            assert_eq!(old.first("last"), None);
+            let last = old.all("last").last().ok_or(RejectedKind::Malformed)?;
+            Ok(Imported::new(user(1), last, b"a key"))
+        }
+    }
+    let clock = Clock::new();
+    let layer = builder(&clock).import(Last, clock.now() + DAY).build().unwrap();
+    let long = format!("last={}", "4".repeat(4097));
+    assert_eq!(visit(&layer, &format!("{long}; last=1"), read).0, Some(1));
+    let (incoming, _) = visit(&layer, &format!("{long}; {long}"), |session| session.incoming());
+    assert_eq!(incoming, Incoming::Rejected(RejectedKind::TooLong));
+}
+
+#[test]
 fn imports_are_counted_once_a_request() {
     let clock = Clock::new();
     let layer = importing(&clock).build().unwrap();
