@@ -560,8 +560,9 @@ fn assemble<T>(
         writes,
         accepts: Suite::ALL.into_iter().filter(accepts).collect(),
     };
-    let mut names = vec![Name::new(&target)];
-    names.iter_mut().for_each(|own| own.accept(None, &bound, u64::MAX));
+    let mut own = Name::new(&target);
+    own.accept(None, &bound, u64::MAX);
+    let mut names = vec![own];
     let mut binding = Binding { own: bound, others: Vec::new() };
     let mut formerly: Vec<Former> = Vec::new();
     for (other, identity) in others {
