@@ -1,6 +1,6 @@
 //! HTTP/1.1 over a socket, one request a connection; each step is the test's.
 
-use crate::PATIENCE;
+use crate::{HOST, PATIENCE};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -27,11 +27,27 @@ impl Connection {
     ///
     /// If nobody listens, or the connection is reset.
     pub fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<Connection> {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n");
+        Connection::send_with(port, method, path, headers, "")
+    }
+
+    /// The same with content, of which the headers must say how long it is.
+    ///
+    /// # Errors
+    ///
+    /// As of `send`.
+    pub fn send_with(
+        port: u16,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        content: &str,
+    ) -> io::Result<Connection> {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n");
         for (name, value) in headers {
             text += &format!("{name}: {value}\r\n");
         }
         text += "\r\n";
+        text += content;
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// How long anything may take that the tests wait for. Nothing takes so long unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The name that all servers answer to.
+pub const HOST: &str = "shop.example";
+
 pub const SECOND: u64 = 1000;
 pub const MINUTE: u64 = 60 * SECOND;
 pub const HOUR: u64 = 60 * MINUTE;

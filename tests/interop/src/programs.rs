@@ -94,21 +94,9 @@ impl Language {
     }
 
     pub fn serve(&self) -> Program {
-        let mut child = self
-            .command()
-            .arg("serve")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it runs");
-        let output = BufReader::new(child.stdout.take().expect("piped"));
-        let (sender, answers) = mpsc::channel();
-        // It ends with the program.
-        thread::spawn(move || {
-            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok();
-        });
-        let requests = child.stdin.take();
-        Program { name: self.script.display().to_string(), child, requests, answers }
+        let mut command = self.command();
+        command.arg("serve");
+        Program::start(&self.script.display().to_string(), command)
     }
 }
 
@@ -121,6 +109,33 @@ pub struct Program {
 }
 
 impl Program {
+    /// Starts a program that reads lines and says lines.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn start(name: &str, mut command: Command) -> Program {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, answers) = mpsc::channel();
+        // It ends with the program.
+        thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok();
+        });
+        let requests = child.stdin.take();
+        Program { name: name.to_owned(), child, requests, answers }
+    }
+
+    /// The next line that it says without a request.
+    ///
+    /// # Panics
+    ///
+    /// If it ends or is silent.
+    pub fn says(&mut self) -> String {
+        let line = self.answers.recv_timeout(PATIENCE);
+        line.unwrap_or_else(|error| panic!("{}: {error}, at its first words", self.name))
+    }
+
     /// The answers, in order. It does not wait for one before it sends the next request.
     pub fn ask(&mut self, lines: &[String]) -> Vec<Value> {
         let Program { name, requests, answers, .. } = self;

@@ -4,6 +4,7 @@
 
 mod broken;
 mod clocks;
+mod jar;
 mod parallel;
 mod restart;
 mod sign_out;
