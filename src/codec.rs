@@ -983,16 +983,20 @@ impl<T: Default + Serialize + DeserializeOwned> SessionCodec<T> {
         now: u64,
     ) -> Result<Option<Loaded<T>>, RejectedKind> {
         let mut values = import.finder.find(cookies).map(|value| value.len() <= OldCookies::MAX_VALUE);
-        match values.next() {
-            None => return Ok(None),
-            Some(fits) if fits || values.any(|fits| fits) => {}
-            Some(_) => return Err(RejectedKind::TooLong),
+        let Some(first_fits) = values.next() else { return Ok(None) };
+        if !first_fits && !values.any(|fits| fits) {
+            return Err(RejectedKind::TooLong);
         }
         // Old cookies hold no time of ours, so a sign-out counts against all of them.
         if self.marker_time(&arrival.keys, &arrival.found.evidence, cookies).is_some() {
             return Err(RejectedKind::SignedOut);
         }
-        let Imported { value, id } = import.format.open(&OldCookies::new(cookies, now))?;
+        let opened = import.format.open(&OldCookies::new(cookies, now));
+        let Imported { value, id } = opened.map_err(|kind| match kind {
+            // Of those that look at the first one alone, which they were not shown.
+            RejectedKind::Malformed if !first_fits => RejectedKind::TooLong,
+            kind => kind,
+        })?;
         let old_form = self.writes_old_form(None);
         let encoded = self.encode(&value, old_form, 0).map_err(|_| RejectedKind::Payload)?;
         if !self.is_plain(&encoded) && !self.comes_back(&encoded) {
