@@ -21,7 +21,10 @@ fn derived() -> JarKey {
 const SHOP: &str = r#"{"user":42,"cart":[3,5]}"#;
 const ODD: &str = "a%20b; \u{fc}\"x\"";
 
-const PRIVATE: [(fn() -> JarKey, &str, &str); 6] = [
+/// The key, the text, and the value of its cookie.
+type Recorded = (fn() -> JarKey, &'static str, &'static str);
+
+const PRIVATE: [Recorded; 6] = [
     (from, SHOP, "tX7bcg+jWOt+vHviXk9vxWH3HCSqClxwWZ3urg6CAqfY3lWJm7qN7sL4HxFtF4K6Nvjcew=="),
     (from, "", "nm8g7pSvK6srlGsHd/OFsssfJlEbHBDyhvzsqw=="),
     (from, ODD, "Zm+nwmzMb8TQJ3gQK5BgU9B5hAsU9ppXMRzTBUPA+IVQkPnbwt0gkQ%3D%3D"),
@@ -30,7 +33,7 @@ const PRIVATE: [(fn() -> JarKey, &str, &str); 6] = [
     (derived, ODD, "K0cUdq7fBEJGOgdc1wZrsB9YTSC2mqPWX32fkFjkHctTFrmsul/UWA=="),
 ];
 
-const SIGNED: [(fn() -> JarKey, &str, &str); 7] = [
+const SIGNED: [Recorded; 7] = [
     (from, SHOP, r#"swVkAGPS/jRSo6eOvOVPMMueQXyTSYyYMWQ2sSAzyPw={"user":42,"cart":[3,5]}"#),
     (
         from,
