@@ -585,13 +585,7 @@ impl<T> SessionCodec<T> {
         let mut arrival = Arrival { keys: self.keys.keys(), found: Found::default() };
         let Arrival { keys, found } = &mut arrival;
         for (at, name) in self.names.iter().enumerate() {
-            let count = self.gather(keys, name, cookies, now, found);
-            if at == 0 {
-                found.evidence.ours = count;
-            } else {
-                found.evidence.former += count;
-                found.evidence.others |= count > 0 && name.readers.iter().any(|reader| now < reader.until);
-            }
+            self.gather(keys, name, at == 0, cookies, now, found);
         }
         let Found { evidence, candidates, rejected, .. } = found;
         if evidence.created.is_some() && evidence.may_have_marker {
@@ -611,16 +605,24 @@ impl<T> SessionCodec<T> {
         arrival
     }
 
-    /// Authenticates the cookies of one name; returns how many there are.
+    /// Authenticates the cookies of one name, the layer's own or another.
     #[inline(always)] // Of one caller, for each request.
-    fn gather(&self, keys: &LayerKeys, name: &Name, cookies: &Cookies, now: u64, found: &mut Found) -> usize {
-        let (mut count, mut tried) = (0, 0);
+    fn gather(
+        &self,
+        keys: &LayerKeys,
+        name: &Name,
+        own: bool,
+        cookies: &Cookies,
+        now: u64,
+        found: &mut Found,
+    ) {
+        let mut tried = 0;
         for value in name.session.hits(cookies) {
             let Some(value) = value else {
                 found.evidence.may_have_marker = true;
                 continue;
             };
-            count += 1;
+            *(if own { &mut found.evidence.ours } else { &mut found.evidence.former }) += 1;
             if tried == MOST_CANDIDATES {
                 continue;
             }
@@ -644,14 +646,16 @@ impl<T> SessionCodec<T> {
                 }
             }
             tried += usize::from(named);
-            found.evidence.sealed |=
-                asked && !matches!(rejected, Some(RejectedKind::TooLong | RejectedKind::Malformed));
+            if asked {
+                found.evidence.others |= !own;
+                found.evidence.sealed |=
+                    !matches!(rejected, Some(RejectedKind::TooLong | RejectedKind::Malformed));
+            }
             if let Some(kind) = rejected {
                 found.unknown_keys += u64::from(kind == RejectedKind::UnknownKey);
                 found.rejected = kind.further(found.rejected);
             }
         }
-        count
     }
 
     /// Parses one cookie's value and finds the one key that it names.

@@ -603,6 +603,69 @@ fn what_an_older_release_could_not_read_is_written_in_its_form() {
 }
 
 #[test]
+fn what_does_not_come_back_as_it_is_written_is_refused_and_what_does_is_not() {
+    use serde::{Deserialize, Serialize};
+    /// What reads it cannot be known to take whatever is in it.
+    #[derive(Default, Serialize, Deserialize)]
+    struct Checked {
+        kind: Kind,
+        #[serde(deserialize_with = "at_most_9")]
+        number: u32,
+    }
+    #[derive(Default, Serialize, Deserialize)]
+    enum Kind {
+        #[default]
+        Visitor,
+        User(u64),
+    }
+    fn at_most_9<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        Ok(u32::deserialize(deserializer)?.min(9))
+    }
+    struct Number;
+    impl OldFormat<Checked> for Number {
+        fn cookies(&self) -> Vec<Identity> {
+            vec![Identity::named("number")]
+        }
+        fn open(&self, old: &OldCookies<'_>) -> Result<Imported<Checked>, RejectedKind> {
+            let value = old.first("number").unwrap();
+            let number = std::str::from_utf8(value).unwrap().parse().unwrap();
+            Ok(Imported::new(Checked { kind: Kind::User(7), number }, value, b"a key"))
+        }
+    }
+    let clock = Clock::new();
+    let layer = builder_over::<Checked>(ring(), &clock).import(Number, clock.now() + DAY).build().unwrap();
+    let seen = |session: &Session<Checked>| (session.read(|value| value.number), session.incoming());
+    assert_eq!(visit(&layer, "number=9", seen).0, (9, Incoming::Imported));
+    let payload = Incoming::Rejected(RejectedKind::Payload);
+    assert_eq!(visit(&layer, "number=10", seen).0, (0, payload));
+}
+
+#[test]
+fn a_cookie_that_two_imports_read_is_removed_once() {
+    let clock = Clock::new();
+    let twice = importing(&clock).import(Legacy::new(2), clock.now() + DAY).build().unwrap();
+    for key in [1, 2] {
+        let (seen, response) = visit(&twice, &Legacy::new(key).cookies(42), read);
+        assert_eq!((seen, old_removals(&response)), (Some(42), REMOVALS.map(str::to_owned).into()));
+    }
+}
+
+#[test]
+fn a_write_beside_no_other_cookie_removes_none_and_beside_one_that_is_no_session_does() {
+    let clock = Clock::new();
+    let until = clock.now() + DAY;
+    let layer = builder::<Shop>(&clock).formerly(Identity::named("before").until(until)).build().unwrap();
+    let add = |session: &Session<Shop>| session.update(|shop| shop.cart.push(7)).unwrap();
+    for (cookies, sent) in [("", vec![NAME]), ("before=x", vec![NAME, "before"])] {
+        let ((), response) = visit(&layer, cookies, add);
+        assert_eq!(names(&response), sent, "{cookies}");
+    }
+    clock.set(until);
+    let ((), response) = visit(&layer, "before=x", add);
+    assert_eq!(names(&response), [NAME], "one alone is left, as where there is no date");
+}
+
+#[test]
 fn of_several_formats_the_first_that_opens_counts_and_all_are_removed() {
     struct Other(Legacy);
     impl OldFormat<Shop> for Other {
@@ -668,6 +731,11 @@ fn a_long_cookie_hides_none_behind_it_from_a_format_that_looks_at_all() {
     let clock = Clock::new();
     let layer = builder(&clock).import(Last, clock.now() + DAY).build().unwrap();
     let long = format!("last={}", "4".repeat(4097));
+    // One that looks at the first alone was not shown it, and says of the rest what it will.
+    let first_alone = importing(&clock).build().unwrap();
+    let cookies = format!("old={}; {}", "4".repeat(4097), Legacy::new(1).cookies(42));
+    let (incoming, _) = visit(&first_alone, &cookies, |session| session.incoming());
+    assert_eq!(incoming, Incoming::Rejected(RejectedKind::TooLong));
     assert_eq!(visit(&layer, &format!("{long}; last=1"), read).0, Some(1));
     let (incoming, _) = visit(&layer, &format!("{long}; {long}"), |session| session.incoming());
     assert_eq!(incoming, Incoming::Rejected(RejectedKind::TooLong));
