@@ -20,6 +20,10 @@ mod error;
 mod extract;
 #[path = "../../../../src/frame.rs"]
 mod frame;
+#[path = "../../../../src/identity.rs"]
+mod identity;
+#[path = "../../../../src/import.rs"]
+mod import;
 #[path = "../../../../src/key.rs"]
 mod key;
 #[path = "../../../../src/layer.rs"]
