@@ -13,6 +13,7 @@ use crate::{
     import::OldFormat,
     key::{self, KeyRing},
     lifetime::{self, MAX_LIFETIME, Rules},
+    log::event,
     ring::{Binding, Bound, KeyRingHandle},
     shape::{self, Shape, Unsupported},
 };
@@ -521,6 +522,15 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
 
         let codec = assemble(settings, secure, target, others, rules, keys, schemas, imports, self.accept_if);
         codec.check_default()?;
+        for import in &codec.imports {
+            if self.hooks.now() >= import.until {
+                event!(
+                    WARN,
+                    "session_import_over",
+                    "the date of an import has passed: take it out, or correct the date"
+                );
+            }
+        }
         Ok((codec, self.hooks))
     }
 }
@@ -685,6 +695,7 @@ impl Settings {
         secure: bool,
         faults: &mut Vec<ConfigError>,
     ) {
+        let before = faults.len();
         for ((format, _), cookies) in imports {
             faults.extend(format.check().err());
             if cookies.is_empty() {
@@ -703,6 +714,10 @@ impl Settings {
                 }
             }
         }
+        // The cookies of one format have their attributes in common.
+        let mut said = faults.split_off(before.min(faults.len()));
+        said.dedup();
+        faults.append(&mut said);
     }
 
     fn rules(&self, faults: &mut Vec<ConfigError>) -> Rules {

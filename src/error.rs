@@ -481,6 +481,9 @@ impl fmt::Display for ConfigError {
                 f,
                 "the old cookie {name} and one of this layer have one name: give the layer another one with name"
             ),
+            E::OldKeyShort { bytes: 0, .. } => {
+                write!(f, "a key of the old format is empty: is the variable set that it comes from?")
+            }
             E::OldKeyShort { bytes, least } => write!(
                 f,
                 "a key of the old format has {bytes} bytes, and {least} are the least: whoever guesses it makes \

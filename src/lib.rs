@@ -204,6 +204,7 @@
 //! | `session_write_dropped` | debug | a 5xx response does not send the session's change, or the response never came |
 //! | `session_clear_dropped` | warn | a session was cleared, and its response never came: the client has gone, or the service inside failed |
 //! | `session_reissue_too_large` | warn | a session no longer fits, so its cookie is not re-issued; `needed` |
+//! | `session_import_over` | warn | `build()` met an import whose date has passed |
 //! | `session_write_too_late` | warn | a session had ended when the headers left |
 //! | `session_cache_overruled` | warn | a cookie goes out with a response that asked for shared caching |
 //! | `session_layer_nested` | warn | a layer stands inside another of its type and name, with other settings; `name` |

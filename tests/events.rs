@@ -2,7 +2,10 @@
 
 #![cfg(feature = "tracing")]
 
-use cookie_session::{Key, KeyRing, KeyRingHandle, Session, SessionLayer};
+use cookie_session::{
+    Identity, Imported, Key, KeyRing, KeyRingHandle, OldCookies, OldFormat, RejectedKind, Session,
+    SessionLayer,
+};
 use http::{
     HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY},
@@ -129,6 +132,42 @@ fn what_an_operator_should_hear_of_is_a_warning_or_an_error() {
     });
     let names: Vec<_> = seen.iter().map(|(level, name, _)| (*level, name.as_str())).collect();
     assert_eq!(names, [(Level::WARN, "session_cache_overruled"), (Level::ERROR, "session_clear_too_late")]);
+}
+
+/// A number, as it is.
+struct Plain;
+
+impl OldFormat<u32> for Plain {
+    fn cookies(&self) -> Vec<Identity> {
+        vec![Identity::named("old")]
+    }
+    fn open(&self, old: &OldCookies<'_>) -> Result<Imported<u32>, RejectedKind> {
+        let value = old.first("old").ok_or(RejectedKind::Malformed)?;
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        Ok(Imported::new(number.ok_or(RejectedKind::Payload)?, value, b"a key"))
+    }
+}
+
+#[test]
+fn an_import_is_an_event_and_one_whose_date_has_passed_is_said_at_the_start() {
+    let importing = |until| {
+        let keys = KeyRing::new(Key::generate().expect("randomness"), []).expect("one key");
+        SessionLayer::builder(keys).import(Plain, until).build().expect("good settings")
+    };
+    let names = |seen: Vec<(Level, String, String)>| -> Vec<_> {
+        seen.into_iter().map(|(level, name, _)| (level, name)).collect()
+    };
+    let now = SystemTime::now();
+    let seen = events(|| {
+        let layer = importing(now + Duration::from_secs(600));
+        respond(&layer, "old=7", |session| {
+            assert_eq!(session.read(|value| *value), 7);
+            Response::new(())
+        });
+    });
+    assert_eq!(names(seen), [(Level::DEBUG, "session_imported".to_owned())]);
+    let seen = events(|| drop(importing(now)));
+    assert_eq!(names(seen), [(Level::WARN, "session_import_over".to_owned())]);
 }
 
 /// A timeout inside the layer whose error is made a response outside of it; or the client has gone.

@@ -817,6 +817,9 @@ fn a_format_whose_settings_are_bad_stops_the_start() {
     }
     assert!(matches!(fault(vec![Identity::named("a b")]), ConfigError::InvalidName { .. }));
     assert!(matches!(fault(vec![Identity::named("old").domain(".x")]), ConfigError::InvalidDomain { .. }));
+    // What two cookies have in common is said once.
+    let both = [Identity::named("old").domain(".x"), Identity::named("old.mac").domain(".x")];
+    assert!(matches!(fault(both.to_vec()), ConfigError::InvalidDomain { .. }));
 }
 
 /// What a format says of its cookies is asked once, at the start.
