@@ -645,6 +645,16 @@ impl<T> SessionCodec<T> {
                     }
                 }
             }
+            // After its date it is no session, but a sign-out has to know of it: it may have moved a moment before.
+            for reader in name.readers.iter().filter(|reader| 0 < reader.until && reader.until <= now) {
+                let Ok(located) = self.locate(keys, value, Purpose::Session, reader) else { continue };
+                named = true;
+                let Ok(opened) = located.open() else { continue };
+                let fields = opened.buffer.get(opened.at..).and_then(|plaintext| plaintext.first_chunk());
+                let created = fields.and_then(Meta::from_bytes).map(|meta| meta.times.created);
+                found.evidence.created = found.evidence.created.max(created);
+                break;
+            }
             tried += usize::from(named);
             if asked {
                 found.evidence.others |= !own;

@@ -553,7 +553,7 @@ fn assemble<T>(
     settings: &Settings,
     secure: bool,
     target: Target,
-    others: Vec<(Target, Identity)>,
+    mut others: Vec<(Target, Identity)>,
     rules: Rules,
     keys: KeyRingHandle,
     schemas: Schemas<T>,
@@ -575,6 +575,8 @@ fn assemble<T>(
     let mut names = vec![own];
     let mut binding = Binding { own: bound, others: Vec::new() };
     let mut formerly: Vec<Former> = Vec::new();
+    // A cookie has one marker, sealed as the identity that is read longest.
+    others.sort_by_key(|(_, identity)| std::cmp::Reverse(identity.accepted_until()));
     for (other, identity) in others {
         let bound = identity.bound(&other, &binding.own);
         let place = binding.place(&bound);
@@ -675,8 +677,8 @@ impl Settings {
             let taken = others.iter().map(|(target, identity)| (target, sealed(identity)));
             let clash = |(other, theirs): (&Target, (String, Mode))| {
                 // Nor may one's marker be the other's cookie.
-                target.is_same(&other.marker())
-                    || target.marker().is_same(other)
+                target.name == other.marker().name
+                    || target.marker().name == other.name
                     || target.is_same(other) && sealed(identity) == theirs
             };
             if std::iter::once(own).chain(taken).any(clash) {

@@ -115,7 +115,8 @@ impl Identity {
     /// sign-outs count in both, as they do after the date.
     ///
     /// Where nothing but Domain, Path or Partitioned differs, a request does not show which identity a cookie has, and
-    /// the seal is the same: its sessions are accepted in any case.
+    /// the seal is the same: its sessions are accepted in any case. So are those in a mode that
+    /// [`accept_mode`](crate::SessionBuilder::accept_mode) names.
     pub fn until(mut self, until: SystemTime) -> Self {
         self.until = Some(until);
         self

@@ -84,13 +84,19 @@ impl<'r> OldCookies<'r> {
 
     /// The value of the first cookie of this name, without blanks around it and otherwise as it came.
     pub fn first(&self, name: &str) -> Option<&'r [u8]> {
-        Finder::new(name).find(self.cookies).next().filter(|value| value.len() <= Self::MAX_VALUE)
+        self.find(name).next().filter(|value| value.len() <= Self::MAX_VALUE)
     }
 
     /// The values of all cookies of this name, in the order in which they came: at most eight.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'r [u8]> {
-        let values: Vec<_> = Finder::new(name).find(self.cookies).take(8).collect();
-        values.into_iter().filter(|value| value.len() <= Self::MAX_VALUE)
+        self.find(name).take(8).filter(|value| value.len() <= Self::MAX_VALUE)
+    }
+
+    fn find(&self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        // Nothing has no name, and a finder of nothing would find it for ever.
+        let finder = (!name.is_empty()).then(|| Finder::new(name));
+        let values: Vec<_> = finder.iter().flat_map(|finder| finder.find(self.cookies)).collect();
+        values.into_iter()
     }
 
     /// When the request came in, by the layer's clock: for a format that holds times.

@@ -702,7 +702,8 @@ impl<T: Default + Serialize + DeserializeOwned + Send + 'static> Session<T> {
             (Some(origin), None) => origin.meta.times,
             (None, _) => {
                 let now = self.handed_out();
-                Times { created: now, renewed: now, issued: now }
+                let created = SessionCodec::<T>::created_after(None, now);
+                Times { created, renewed: now, issued: now }
             }
         }
     }

@@ -13,7 +13,7 @@ use cookie_session::{
 };
 use http::{HeaderValue, Response, header::SET_COOKIE};
 use jar::Browser;
-use kit::{Clock, DAY, HOUR, NAME, SECOND, Shop, builder_over, cookies_in, ring, sent, user, visit};
+use kit::{Clock, DAY, HOUR, NAME, SECOND, Shop, builder_over, cookies_in, lines, ring, sent, user, visit};
 
 fn who(layer: &SessionLayer<Shop>, cookies: &str) -> Option<u64> {
     visit(layer, cookies, |session| session.read(|shop| shop.user)).0
@@ -188,6 +188,104 @@ fn a_sign_out_in_the_other_context_holds_when_the_date_has_been_taken_out() {
     clock.set(until);
     assert_eq!(who(&after, &browser.cookies()), None);
     assert_eq!(who(&last, &browser.cookies()), None);
+}
+
+/// The slow answer was accepted before the date, the sign-out comes after it.
+#[test]
+fn a_sign_out_after_the_date_holds_against_a_move_that_is_under_way() {
+    let clock = Clock::new();
+    let ring = ring();
+    let until = clock.now() + DAY;
+    let one = builder_over::<Shop>(ring.clone(), &clock).name("sid").build().unwrap();
+    let two = builder_over::<Shop>(ring, &clock)
+        .name("id")
+        .formerly(Identity::named("sid").until(until))
+        .build()
+        .unwrap();
+    clock.set(until - HOUR * 3);
+    let cookie = one.codec().seal(&user(1), None, None, clock.now()).unwrap();
+    let mut browser = Browser::with(&clock, cookie.header());
+    clock.set(until - SECOND);
+    let slow = browser.send(&two, |session| {
+        session.read(|_| ());
+        Response::new(())
+    });
+    assert!(lines(&slow).iter().any(|line| line.starts_with("id=")), "it moves");
+    clock.set(until + SECOND);
+    browser.visit(&two, |session| assert!(session.clear()));
+    browser.receive(&slow);
+    assert_eq!(who(&two, &browser.cookies()), None, "signed in again after a sign-out");
+}
+
+/// The same between instances whose clocks are half a minute apart.
+#[test]
+fn so_it_does_where_the_clocks_are_apart() {
+    let (clock, behind) = (Clock::new(), Clock::new());
+    let ring = ring();
+    let until = clock.now() + HOUR * 4;
+    let one = builder_over::<Shop>(ring.clone(), &clock).name("sid").build().unwrap();
+    let two = |clock: &Clock| {
+        builder_over::<Shop>(ring.clone(), clock)
+            .name("id")
+            .formerly(Identity::named("sid").until(until))
+            .build()
+            .unwrap()
+    };
+    let (ahead, late) = (two(&clock), two(&behind));
+    let cookie = one.codec().seal(&user(1), None, None, clock.now()).unwrap();
+    let mut browser = Browser::with(&clock, cookie.header());
+    clock.set(until + SECOND);
+    behind.set(until - SECOND * 30);
+    let slow = browser.send(&late, |session| {
+        session.read(|_| ());
+        Response::new(())
+    });
+    browser.visit(&ahead, |session| assert!(session.clear()));
+    browser.receive(&slow);
+    assert_eq!(who(&ahead, &browser.cookies()), None);
+}
+
+/// Two contexts of one former cookie: it has one marker, which the release that writes it must be able to open.
+#[test]
+fn the_marker_of_a_former_cookie_is_sealed_as_the_accepted_one() {
+    for turned in [false, true] {
+        let clock = Clock::new();
+        let ring = ring();
+        let until = clock.now() + DAY * 30;
+        let y = || Identity::named("__Host-a").context("y").until(until);
+        // x is long over.
+        let x = || Identity::named("__Host-a").context("x");
+        let new = Identity::named("b");
+        let one = builder_over::<Shop>(ring.clone(), &clock)
+            .name("__Host-a")
+            .context("y")
+            .formerly(new.clone().context("y").until(until))
+            .build()
+            .unwrap();
+        let two = builder_over::<Shop>(ring.clone(), &clock).name("b").context("y");
+        let two = if turned { two.formerly(y()).formerly(x()) } else { two.formerly(x()).formerly(y()) };
+        let two = two.build().unwrap();
+        let cookie = one.codec().seal(&user(1), None, None, clock.now()).unwrap();
+        let mut browser = Browser::with(&clock, cookie.header());
+        clock.pass(SECOND);
+        let slow = browser.send(&one, |s| {
+            s.update(|s| s.cart.push(1)).unwrap();
+            Response::new(())
+        });
+        browser.visit(&two, |s| assert!(s.clear()));
+        browser.receive(&slow);
+        assert_eq!(who(&one, &browser.cookies()), None, "turned: {turned}");
+    }
+}
+
+/// Whatever its Domain: a request does not show it.
+#[test]
+fn a_markers_name_is_no_cookies_name() {
+    let clock = Clock::new();
+    let until = clock.now() + DAY;
+    let other = Identity::named("session-out").domain("example.com").until(until);
+    let built = kit::builder::<Shop>(&clock).name("session").formerly(other).build();
+    assert!(matches!(built, Err(ConfigError::FormerlyTwice { .. })));
 }
 
 /// A table with one text in it is no date.

@@ -71,6 +71,20 @@ impl OldFormat<Shop> for Legacy {
     }
 }
 
+const MALFORMED: Incoming = Incoming::Rejected(RejectedKind::Malformed);
+
+struct Nameless;
+
+impl OldFormat<Shop> for Nameless {
+    fn cookies(&self) -> Vec<Identity> {
+        vec![Identity::named("nameless")]
+    }
+    fn open(&self, old: &OldCookies<'_>) -> Result<Imported<Shop>, RejectedKind> {
+        assert_eq!((old.first(""), old.all("").count()), (None, 0));
+        Err(RejectedKind::Malformed)
+    }
+}
+
 fn importing(clock: &Clock) -> SessionBuilder<Shop> {
     builder(clock).import(Legacy::new(1), clock.now() + DAY)
 }
@@ -268,7 +282,11 @@ fn an_imported_session_is_known_as_one_for_as_long_as_it_lives() {
     early.set(UNIX_EPOCH);
     let layer = importing(&early).build().unwrap();
     let add = |session: &Session<Shop>| session.update(|shop| shop.cart.push(7)).unwrap();
-    let ((), response) = visit(&layer, "", add);
+    let (seen, response) = visit(&layer, "", |session| {
+        add(session);
+        session.meta().unwrap()
+    });
+    assert!(!seen.is_imported());
     assert!(!meta(&layer, &session_in(&response).unwrap(), early.now()).is_imported());
 }
 
@@ -351,6 +369,11 @@ fn a_value_of_4096_bytes_is_looked_at_and_a_longer_one_is_not() {
         visit(&layer, &format!("old={}", "4".repeat(bytes)), read);
         assert_eq!(legacy.asked.load(SeqCst), asked, "{bytes}");
     }
+    // Nothing has no name.
+    let none = HeaderMap::new();
+    let nameless = builder(&clock).import(Nameless, clock.now() + DAY).build().unwrap();
+    assert!(nameless.codec().open(&none, clock.now()).value().is_none());
+    assert_eq!(visit(&nameless, "nameless=1; =2", |session| session.incoming()).0, MALFORMED);
     // A long second cookie is not shown either.
     let long = format!("old=42; old.mac={}", "a".repeat(4097));
     let (incoming, _) = visit(&layer, &long, |session| session.incoming());
