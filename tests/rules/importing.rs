@@ -81,6 +81,9 @@ impl OldFormat<Shop> for Nameless {
     }
     fn open(&self, old: &OldCookies<'_>) -> Result<Imported<Shop>, RejectedKind> {
         assert_eq!((old.first(""), old.all("").count()), (None, 0));
+        // Neither shows what came in.
+        assert_eq!(format!("{old:?}"), "OldCookies { .. }");
+        assert_eq!(format!("{:?}", Imported::new(user(7), b"value", b"a key")), "Imported { .. }");
         Err(RejectedKind::Malformed)
     }
 }
