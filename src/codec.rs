@@ -405,7 +405,7 @@ pub(crate) struct Name {
     marker: Finder,
     /// What the name's prefix promises: a name with one beats one without.
     rank: u8,
-    /// How its cookies may be sealed.
+    /// How its cookies may be sealed: those that are accepted longest first, the layer's own before all.
     readers: Vec<Reader>,
 }
 
@@ -627,33 +627,29 @@ impl<T> SessionCodec<T> {
                 continue;
             }
             let (mut rejected, mut named, mut asked) = (None::<RejectedKind>, false, false);
-            // Of one key; which context or mode it was is not said by the cookie.
-            for reader in name.readers.iter().filter(|reader| now < reader.until) {
-                asked = true;
+            // Of one key; which context or mode it was is not said by the cookie. Those that had no date are not read.
+            for reader in name.readers.iter().filter(|reader| reader.until > 0) {
+                let live = now < reader.until;
+                asked |= live;
                 let opened = self.locate(keys, value, Purpose::Session, reader).and_then(|located| {
                     named = true;
                     located.open()
                 });
                 match opened {
-                    Err(kind) => rejected = kind.further(rejected),
+                    Err(kind) if live => rejected = kind.further(rejected),
+                    Err(_) => {}
                     Ok(opened) => {
                         let elsewhere = reader.identity.map(|_| Elsewhere::Identity);
                         let candidate =
                             self.candidate(opened, name.rank, elsewhere, now, &mut found.evidence);
-                        rejected = candidate.map(|candidate| found.candidates.push(candidate)).err();
+                        // After its date it is no session, but a sign-out has to know of it, which `candidate` has
+                        // noted: it may have moved a moment before.
+                        if live {
+                            rejected = candidate.map(|candidate| found.candidates.push(candidate)).err();
+                        }
                         break;
                     }
                 }
-            }
-            // After its date it is no session, but a sign-out has to know of it: it may have moved a moment before.
-            for reader in name.readers.iter().filter(|reader| 0 < reader.until && reader.until <= now) {
-                let Ok(located) = self.locate(keys, value, Purpose::Session, reader) else { continue };
-                named = true;
-                let Ok(opened) = located.open() else { continue };
-                let fields = opened.buffer.get(opened.at..).and_then(|plaintext| plaintext.first_chunk());
-                let created = fields.and_then(Meta::from_bytes).map(|meta| meta.times.created);
-                found.evidence.created = found.evidence.created.max(created);
-                break;
             }
             tried += usize::from(named);
             if asked {

@@ -507,7 +507,7 @@ impl<T: Default + Serialize + DeserializeOwned> SessionBuilder<T> {
                 (import, cookies.map(|identity| (identity.target(&target), identity)).collect())
             })
             .collect();
-        settings.check_imports(&imports, &target, &others, secure, &mut faults);
+        faults.extend(settings.import_faults(&imports, &target, &others, secure));
         let rules = settings.rules(&mut faults);
         if settings.max_set_cookie > MAX_SET_COOKIE {
             faults.push(ConfigError::MaxSetCookieTooLarge { bytes: settings.max_set_cookie });
@@ -689,22 +689,21 @@ impl Settings {
         others
     }
 
-    fn check_imports<T>(
+    fn import_faults<T>(
         &self,
         imports: &[OldCookiesOf<T>],
         current: &Target,
         others: &[(Target, Identity)],
         secure: bool,
-        faults: &mut Vec<ConfigError>,
-    ) {
-        let before = faults.len();
+    ) -> Vec<ConfigError> {
+        let mut faults = Vec::new();
         for ((format, _), cookies) in imports {
             faults.extend(format.check().err());
             if cookies.is_empty() {
                 faults.push(ConfigError::ImportWithoutCookie);
             }
             for (target, identity) in cookies {
-                target.check(secure, self.same_site, faults);
+                target.check(secure, self.same_site, &mut faults);
                 let Identity { name, context, mode, until, .. } = identity;
                 if name.is_none() || context.is_some() || mode.is_some() || until.is_some() {
                     faults.push(ConfigError::ImportSealed { name: Shown::new(&target.name) });
@@ -717,9 +716,8 @@ impl Settings {
             }
         }
         // The cookies of one format have their attributes in common.
-        let mut said = faults.split_off(before.min(faults.len()));
-        said.dedup();
-        faults.append(&mut said);
+        faults.dedup();
+        faults
     }
 
     fn rules(&self, faults: &mut Vec<ConfigError>) -> Rules {

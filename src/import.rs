@@ -78,6 +78,9 @@ impl<'r> OldCookies<'r> {
     /// What no browser keeps is not looked at (RFC 6265bis-22 section 5.7).
     pub(crate) const MAX_VALUE: usize = 4096;
 
+    /// Of one name no more are looked at.
+    const MOST: usize = 8;
+
     pub(crate) fn new(cookies: &'r Cookies, now: u64) -> Self {
         OldCookies { cookies, now }
     }
@@ -89,14 +92,14 @@ impl<'r> OldCookies<'r> {
 
     /// The values of all cookies of this name, in the order in which they came: at most eight.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'r [u8]> {
-        self.find(name).take(8).filter(|value| value.len() <= Self::MAX_VALUE)
+        self.find(name).filter(|value| value.len() <= Self::MAX_VALUE)
     }
 
     fn find(&self, name: &str) -> impl Iterator<Item = &'r [u8]> {
         // Nothing has no name, and a finder of nothing would find it for ever.
         let finder = (!name.is_empty()).then(|| Finder::new(name));
-        let values: Vec<_> = finder.iter().flat_map(|finder| finder.find(self.cookies)).collect();
-        values.into_iter()
+        let values = finder.iter().flat_map(|finder| finder.find(self.cookies)).take(Self::MOST);
+        values.collect::<Vec<_>>().into_iter()
     }
 
     /// When the request came in, by the layer's clock: for a format that holds times.

@@ -154,10 +154,12 @@ impl<T> Jar<T> {
     fn open_value(&self, value: &[u8]) -> Result<Imported<T>, RejectedKind> {
         let decoded = percent_decoded(value);
         // As it came, where the application did not encode it: a signed text may hold a percent sign.
-        let (authenticated, text) = match (self.text(&decoded), self.text(value)) {
-            (Ok(text), _) => (decoded.as_slice(), text),
-            (_, Ok(text)) => (value, text),
-            (Err(one), Err(other)) => return Err(one.further(Some(other)).unwrap_or(one)),
+        let (authenticated, text) = match self.text(&decoded) {
+            Ok(text) => (decoded.as_slice(), text),
+            Err(kind) => match self.text(value) {
+                Ok(text) => (value, text),
+                Err(other) => return Err(kind.further(Some(other)).unwrap_or(kind)),
+            },
         };
         let text = std::str::from_utf8(&text).map_err(|_| RejectedKind::Payload)?;
         let value = (self.read)(text).ok_or(RejectedKind::Payload)?;

@@ -274,7 +274,11 @@ fn forged(pair: &str) -> String {
 
 /// All orders of requests among instances of two neighbouring releases, by one browser.
 mod model {
-    use super::*;
+    use super::{
+        jar::{Event, choices, orders},
+        *,
+    };
+    use Event::{Receive, Send};
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Kind {
@@ -291,35 +295,6 @@ mod model {
         fn signs_out(self) -> bool {
             matches!(self, Kind::Clear | Kind::ClearAndWrite)
         }
-    }
-
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Event {
-        /// The browser sends this request.
-        Send(usize),
-        /// The browser receives its response.
-        Receive(usize),
-    }
-    use Event::{Receive, Send};
-
-    /// All orders of so many sendings, in their order, and as many receivings, each after its sending.
-    fn orders(requests: usize) -> Vec<Vec<Event>> {
-        fn extend(requests: usize, order: &mut Vec<Event>, all: &mut Vec<Vec<Event>>) {
-            let sent = order.iter().filter(|event| matches!(event, Send(_))).count();
-            if order.len() == 2 * requests {
-                all.push(order.clone());
-            }
-            let under_way = (0..sent).filter(|at| !order.contains(&Receive(*at))).map(Receive);
-            let next: Vec<_> = (sent < requests).then_some(Send(sent)).into_iter().chain(under_way).collect();
-            for event in next {
-                order.push(event);
-                extend(requests, order, all);
-                order.pop();
-            }
-        }
-        let mut all = Vec::new();
-        extend(requests, &mut Vec::new(), &mut all);
-        all
     }
 
     fn place(order: &[Event], event: Event) -> usize {
@@ -341,12 +316,6 @@ mod model {
                 .all(|(at, later)| !order[..at].iter().any(|earlier| before(*later, *earlier)))
         });
         orders
-    }
-
-    fn choices<T: Copy>(of: &[T], requests: usize) -> Vec<Vec<T>> {
-        (0..requests).fold(vec![Vec::new()], |all, _| {
-            all.iter().flat_map(|before| of.iter().map(|one| [before.as_slice(), &[*one]].concat())).collect()
-        })
     }
 
     /// When the server answers: both its times, the one at which the session was handed out and that of the head.

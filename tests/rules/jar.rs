@@ -125,3 +125,41 @@ impl Browser {
         result.expect("the handler ran")
     }
 }
+
+/// What happens at a browser whose requests are under way at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The browser sends this request.
+    Send(usize),
+    /// The browser receives its response.
+    Receive(usize),
+}
+
+/// All orders of `requests` sendings, in their order (which of them is which is the kinds' matter),
+/// and as many receivings, each after its sending.
+pub fn orders(requests: usize) -> Vec<Vec<Event>> {
+    fn extend(requests: usize, order: &mut Vec<Event>, all: &mut Vec<Vec<Event>>) {
+        let sent = order.iter().filter(|event| matches!(event, Event::Send(_))).count();
+        if order.len() == 2 * requests {
+            all.push(order.clone());
+        }
+        let under_way = (0..sent).filter(|at| !order.contains(&Event::Receive(*at))).map(Event::Receive);
+        let next: Vec<_> =
+            (sent < requests).then_some(Event::Send(sent)).into_iter().chain(under_way).collect();
+        for event in next {
+            order.push(event);
+            extend(requests, order, all);
+            order.pop();
+        }
+    }
+    let mut all = Vec::new();
+    extend(requests, &mut Vec::new(), &mut all);
+    all
+}
+
+/// All ways to choose one of these for each request.
+pub fn choices<T: Copy>(of: &[T], requests: usize) -> Vec<Vec<T>> {
+    (0..requests).fold(vec![Vec::new()], |all, _| {
+        all.iter().flat_map(|before| of.iter().map(|one| [before.as_slice(), &[*one]].concat())).collect()
+    })
+}

@@ -3,7 +3,10 @@
 //! of a sign-out has arrived, no request carries the session that was signed out as an accepted one.
 //! With four requests, two sign-outs whose responses overtake each other can let one through.
 
-use crate::{jar::Browser, kit::*};
+use crate::{
+    jar::{Browser, Event, choices, orders},
+    kit::*,
+};
 use cookie_session::{Mode, Session, SessionLayer};
 use http::Response;
 use std::{collections::BTreeSet, time::Duration};
@@ -17,42 +20,6 @@ enum Kind {
 }
 
 const KINDS: [Kind; 4] = [Kind::Write, Kind::Renew, Kind::Clear, Kind::ClearAndSignIn];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
-    /// The browser sends this request.
-    Send(usize),
-    /// The browser receives its response.
-    Receive(usize),
-}
-
-/// All orders of `requests` sendings, in their order (which of them is which is the kinds' matter),
-/// and as many receivings, each after its sending.
-fn orders(requests: usize) -> Vec<Vec<Event>> {
-    fn extend(requests: usize, order: &mut Vec<Event>, all: &mut Vec<Vec<Event>>) {
-        let sent = order.iter().filter(|event| matches!(event, Event::Send(_))).count();
-        if order.len() == 2 * requests {
-            all.push(order.clone());
-        }
-        let under_way = (0..sent).filter(|at| !order.contains(&Event::Receive(*at))).map(Event::Receive);
-        let next: Vec<_> =
-            (sent < requests).then_some(Event::Send(sent)).into_iter().chain(under_way).collect();
-        for event in next {
-            order.push(event);
-            extend(requests, order, all);
-            order.pop();
-        }
-    }
-    let mut all = Vec::new();
-    extend(requests, &mut Vec::new(), &mut all);
-    all
-}
-
-fn kinds(requests: usize) -> Vec<Vec<Kind>> {
-    (0..requests).fold(vec![Vec::new()], |all, _| {
-        all.iter().flat_map(|before| KINDS.map(|kind| [before.as_slice(), &[kind]].concat())).collect()
-    })
-}
 
 /// When the server answers: at once, or when the response is about to arrive. Both its times, the
 /// one at which the session was handed out and the one of the head, lie between.
@@ -168,7 +135,7 @@ const NOT_AHEAD: [Duration; 4] = [Duration::ZERO; 4];
 #[test]
 fn there_are_fifteen_orders_of_three_requests() {
     assert_eq!([1, 2, 3, 4].map(|requests| orders(requests).len()), [1, 3, 15, 105]);
-    assert_eq!(kinds(3).len(), 64);
+    assert_eq!(choices(&KINDS, 3).len(), 64);
 }
 
 #[test]
@@ -177,7 +144,7 @@ fn a_signed_out_session_is_never_accepted_again() {
         for server in [Server::Prompt, Server::Slow, Server::Late] {
             let model = model(tick, server, NOT_AHEAD);
             for requests in 1..=3 {
-                for kinds in kinds(requests) {
+                for kinds in choices(&KINDS, requests) {
                     for order in orders(requests) {
                         let again = model.run(&kinds, &order);
                         assert_eq!(again, None, "{kinds:?} in {order:?}, {server:?}, {tick:?}");
@@ -193,7 +160,7 @@ fn nor_where_the_instances_clocks_are_a_minute_apart() {
     for who in 1..7_u32 {
         let ahead = [0, 1, 2, 3].map(|at| if who & (1 << at) == 0 { Duration::ZERO } else { MINUTE });
         let model = model(MILLI, Server::Prompt, ahead);
-        for kinds in kinds(3) {
+        for kinds in choices(&KINDS, 3) {
             for order in orders(3) {
                 let again = model.run(&kinds, &order);
                 assert_eq!(again, None, "{kinds:?} in {order:?}, {ahead:?}");
@@ -216,7 +183,7 @@ fn sign_outs_overtake(kinds: &[Kind], order: &[Event]) -> bool {
 #[test]
 fn with_four_requests_only_sign_outs_whose_responses_overtake_each_other_let_one_through() {
     let model = model(MILLI, Server::Prompt, NOT_AHEAD);
-    for kinds in kinds(4) {
+    for kinds in choices(&KINDS, 4) {
         for order in orders(4) {
             if !sign_outs_overtake(&kinds, &order) {
                 let again = model.run(&kinds, &order);
