@@ -31,6 +31,7 @@ use crate::{
     server::{Bound, Listeners},
     session::Visit,
     store::{Store, Writer},
+    tls::{Tls, Validity},
 };
 use arc_swap::ArcSwap;
 use axum::{
@@ -65,6 +66,8 @@ pub struct App {
     pub clock: Clock,
     keys: KeyRingHandle,
     tls: RustlsConfig,
+    /// Of the certificate in use.
+    validity: ArcSwap<Validity>,
     file: Option<PathBuf>,
     /// As last taken over; but of them, only keys, certificate and users are in use before the next start.
     settings: ArcSwap<Settings>,
@@ -146,7 +149,7 @@ impl App {
     pub fn open(file: Option<PathBuf>, clock: Clock) -> Result<Opened, String> {
         let mut files = Files::default();
         let settings = files.load(file.as_deref())?;
-        let tls = RustlsConfig::from_config(tls::config(&settings)?);
+        let tls = tls::configured(&settings)?;
         if settings.tls.is_none() {
             tracing::warn!(
                 "browsers will not trust the certificate: it is made for this start, and ends in 30 days; for a lasting \
@@ -188,7 +191,8 @@ impl App {
             passwords,
             store,
             clock,
-            tls,
+            tls: RustlsConfig::from_config(tls.config),
+            validity: ArcSwap::from_pointee(tls.validity),
             file,
             had_demo: demo.is_some(),
             settings: ArcSwap::from_pointee(settings),
@@ -217,6 +221,17 @@ impl App {
             .layer(from_fn_with_state(headers, headers::set))
             .layer(from_fn(log::request))
             .layer(from_fn_with_state(trusted, client::identify))
+    }
+
+    /// From here on, new connections get this certificate.
+    pub fn present(&self, tls: Tls) {
+        self.tls.reload_from_config(tls.config);
+        self.validity.store(Arc::new(tls.validity));
+    }
+
+    /// Of the certificate that connections get.
+    pub fn validity(&self) -> Validity {
+        **self.validity.load()
     }
 
     /// There is a user whose password was printed.
@@ -266,7 +281,7 @@ impl App {
             (true, true) => None,
         };
         let tls = match (&old.tls, &new.tls) {
-            (_, Some(_)) => Some(tls::config(&new)?),
+            (_, Some(_)) => Some(tls::configured(&new)?),
             (Some(_), None) => return Err("tls: there is no certificate any more".to_owned()),
             (None, None) => None,
         };
@@ -278,7 +293,7 @@ impl App {
             self.passwords.replace(users);
         }
         if let Some(tls) = tls {
-            self.tls.reload_from_config(tls);
+            self.present(tls);
         }
         self.settings.store(Arc::new(new));
         Ok(true)

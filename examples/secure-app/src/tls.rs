@@ -17,29 +17,63 @@ use rustls::{
 use std::{
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use x509_parser::time::ASN1Time;
 
 /// How long the certificate that is made at start-up is good for.
 const SELF_SIGNED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The server's side of TLS, with the certificate as its files are now.
-pub fn config(settings: &Settings) -> Result<Arc<ServerConfig>, String> {
-    let (chain, key) = match &settings.tls {
-        Some(files) => read(files)?,
-        None => self_signed(&settings.hosts)?,
-    };
+/// The server's side of TLS.
+#[derive(Clone)]
+pub struct Tls {
+    pub config: Arc<ServerConfig>,
+    pub validity: Validity,
+}
+
+/// Of the server's own certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    pub not_before: SystemTime,
+    pub not_after: SystemTime,
+}
+
+impl Validity {
+    fn of(certificate: &CertificateDer<'_>) -> Result<Validity, String> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate)
+            .map_err(|error| format!("the certificate cannot be read: {error}"))?;
+        let time = |time: ASN1Time| {
+            UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default())
+        };
+        let validity = certificate.validity();
+        Ok(Validity { not_before: time(validity.not_before), not_after: time(validity.not_after) })
+    }
+}
+
+/// With the certificate as its files are now, or one that is made here.
+pub fn configured(settings: &Settings) -> Result<Tls, String> {
+    match &settings.tls {
+        Some(files) => {
+            let place =
+                |error| format!("{} and tls.key do not go together: {error}", shown(&files.certificate));
+            let (chain, key) = read(files)?;
+            with(chain, key).map_err(place)
+        }
+        None => self_signed(&settings.hosts).and_then(|(chain, key)| with(chain, key)),
+    }
+}
+
+/// With this chain, the server's own certificate first.
+pub fn with(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Tls, String> {
+    let validity = Validity::of(chain.first().ok_or("there is no certificate")?)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| match &settings.tls {
-            Some(files) => format!("{} and tls.key do not go together: {error}", shown(&files.certificate)),
-            None => error.to_string(),
-        })?;
+        .map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Tls { config: Arc::new(config), validity })
 }
 
 fn provider() -> Arc<CryptoProvider> {
