@@ -1,7 +1,7 @@
 //! Configuration: one TOML file, and environment variables over it. What nobody knows is refused, at start-up and whenever
 //! the file changes.
 
-use crate::{host::Host, passwords::User};
+use crate::{host::Host, passwords::User, shared::Url};
 use config::{Config, Environment, File, FileFormat};
 use cookie_session::SessionConfig;
 use ipnet::IpNet;
@@ -30,6 +30,8 @@ pub struct Settings {
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<IpNet>,
     pub log: Log,
+    #[serde(default, deserialize_with = "text")]
+    pub redis_url: Option<Url>,
     #[serde(default)]
     pub tls: Option<Certificate>,
     #[serde(default)]
@@ -54,6 +56,12 @@ pub struct Certificate {
 pub enum Log {
     Text,
     Json,
+}
+
+/// A text, parsed.
+fn text<'de, D: Deserializer<'de>, V: FromStr>(deserializer: D) -> Result<Option<V>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|_| D::Error::custom("invalid"))
 }
 
 /// A list, or a text with commas, as environment variables are.
@@ -102,6 +110,8 @@ impl Settings {
                 .set_default("session.context", "secure-app")?
                 .add_source(File::from_str(text, FileFormat::Toml))
                 .add_source(environment)
+                // As hosting services name it.
+                .set_override_option("redis_url", std::env::var("REDIS_URL").ok())?
                 .build()
         })()
         .map_err(explain)?;
@@ -111,9 +121,12 @@ impl Settings {
             .filter_map(|setting| config.get_string(setting).ok().map(PathBuf::from))
             .collect();
         settings.has_keys = config.get::<config::Value>("session.keys").is_ok();
-        for (key, is_there) in
-            [("hosts", !settings.hosts.is_empty()), ("data", !settings.data.as_os_str().is_empty())]
-        {
+        let has_keys = settings.has_keys || settings.redis_url.is_none();
+        for (key, is_there) in [
+            ("hosts", !settings.hosts.is_empty()),
+            ("data", !settings.data.as_os_str().is_empty()),
+            ("session.keys", has_keys),
+        ] {
             if !is_there {
                 return Err(format!("{shown}, or {PREFIX}_… over it: {}", expected(key)));
             }
@@ -154,6 +167,10 @@ fn expected(key: &str) -> String {
         "public_port" => "a port, from 1 to 65535",
         "trusted_proxies" => "a list of networks, such as 10.0.0.0/8 or 127.0.0.1/32",
         "log" => "text or json",
+        "redis_url" => "redis://[user:password@]host[:port][/database], or rediss:// with TLS",
+        "session" if key == "session.keys" => {
+            "a table with primary_file or primary, the same for all instances that share what is at redis_url"
+        }
         "tls" => "a table with the files certificate and key",
         "users" => "tables with name and password_hash, in the file: [[users]]",
         "data" => "a folder",

@@ -2,16 +2,18 @@
 //! *copy* of the cookie: ids of sessions that were signed out, and users who signed out everywhere, each until no
 //! cookie of theirs can be good any more.
 //!
-//! Asked in memory for each request that uses the session ([`crate::session::layer`]); stored, so that it holds after a restart.
+//! Asked in memory for each request that uses the session ([`crate::session::layer`]); stored, so that it holds after a restart;
+//! and shared, where there are other instances, so that it holds there.
 
 use crate::{
     clock::{Clock, milliseconds},
+    shared::Shared,
     store::{Change, Store, StoreError},
 };
 use cookie_session::{CLOCK_SKEW, SessionId, SessionMeta};
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -21,11 +23,12 @@ const MOST_SESSIONS: usize = 10_000;
 
 /// No session lives longer, by the crate's own limit; so that a copy is refused also where a later configuration raises the
 /// timeouts, all entries are kept for so long.
-const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+pub const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 pub struct Denylist {
     users: RwLock<HashMap<String, SignedOut>>,
     store: Store,
+    shared: Option<Arc<Shared>>,
     clock: Clock,
 }
 
@@ -34,25 +37,31 @@ pub struct Denylist {
 struct SignedOut {
     /// The user's epoch, which began at this time: sessions of earlier ones are over. And when it may be forgotten.
     everywhere: Option<(u64, u64)>,
-    /// When each may be forgotten.
-    sessions: HashMap<SessionId, u64>,
+    /// The epoch of each, and when it may be forgotten.
+    sessions: HashMap<SessionId, (u64, u64)>,
+}
+
+impl SignedOut {
+    fn epoch(&self) -> u64 {
+        self.everywhere.map_or(0, |(epoch, _)| epoch)
+    }
+
+    /// Begins an epoch, which stands for all sessions of earlier ones.
+    fn begin(&mut self, name: &str, epoch: u64, until: u64) -> Vec<Change> {
+        self.everywhere = Some((epoch, until));
+        let earlier = self.sessions.extract_if(|_, (its, _)| *its < epoch);
+        let mut changes: Vec<_> =
+            earlier.map(|(id, _)| Change::ForgetSession { id: id.to_bytes() }).collect();
+        changes.push(Change::User { name: name.to_owned(), epoch, until });
+        changes
+    }
 }
 
 impl Denylist {
-    pub fn new(
-        sessions: Vec<([u8; 16], (u64, String))>,
-        everywhere: Vec<(String, (u64, u64))>,
-        store: Store,
-        clock: Clock,
-    ) -> Denylist {
-        let mut users: HashMap<String, SignedOut> = HashMap::new();
-        for (id, (until, user)) in sessions {
-            users.entry(user).or_default().sessions.insert(SessionId::from_bytes(id), until);
-        }
-        for (user, times) in everywhere {
-            users.entry(user).or_default().everywhere = Some(times);
-        }
-        Denylist { users: RwLock::new(users), store, clock }
+    pub fn new(stored: Vec<Change>, store: Store, shared: Option<Arc<Shared>>, clock: Clock) -> Denylist {
+        let denylist = Denylist { users: RwLock::default(), store, shared, clock };
+        denylist.take_over(stored);
+        denylist
     }
 
     /// What a session of this user is to hold, so that signing out everywhere ends it.
@@ -60,54 +69,109 @@ impl Denylist {
     /// No session's own time is compared: a clock that was set back, or two things in one millisecond, change nothing.
     pub fn epoch(&self, user: &str) -> u64 {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.get(user).and_then(|signed_out| signed_out.everywhere).map_or(0, |(epoch, _)| epoch)
+        users.get(user).map_or(0, SignedOut::epoch)
     }
 
     /// Whether a session was signed out, by itself or with all of its user's.
     pub fn refuses(&self, id: SessionId, user: &str, epoch: u64) -> bool {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.get(user).is_some_and(|signed_out| {
-            signed_out.everywhere.is_some_and(|(current, _)| epoch < current)
-                || signed_out.sessions.contains_key(&id)
-        })
+        users
+            .get(user)
+            .is_some_and(|signed_out| epoch < signed_out.epoch() || signed_out.sessions.contains_key(&id))
     }
 
-    /// Refuses one session from now on, here at once, and returns when that is on disk.
-    pub async fn sign_out(&self, meta: &SessionMeta, user: &str) -> Result<(), StoreError> {
+    /// Refuses one session of this user's epoch from now on, here at once, and returns when that is on disk and the other
+    /// instances can hear of it.
+    pub async fn sign_out(&self, meta: &SessionMeta, user: &str, epoch: u64) -> Result<(), StoreError> {
         let until = milliseconds(meta.renewed_at() + LONGEST + CLOCK_SKEW);
-        let written = {
+        let (written, change) = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
             let signed_out = users.entry(user.to_owned()).or_default();
             if signed_out.sessions.len() < MOST_SESSIONS {
-                signed_out.sessions.insert(meta.id(), until);
+                signed_out.sessions.insert(meta.id(), (epoch, until));
                 let id = meta.id().to_bytes();
-                self.store.write(vec![Change::Session { id, until, user: user.to_owned() }])
+                let change = Change::Session { id, user: user.to_owned(), epoch, until };
+                (self.store.write(vec![change.clone()]), Some(change))
             } else {
-                self.store.write(self.everywhere(user, signed_out))
+                let changes = self.next_epoch(user, epoch, signed_out);
+                let last = changes.last().cloned();
+                (self.store.write(changes), last)
             }
         };
+        self.share(change).await;
         written.await
     }
 
-    /// Refuses all sessions that a user has signed in to so far.
-    pub async fn sign_out_everywhere(&self, user: &str) -> Result<(), StoreError> {
-        let written = {
+    /// Refuses all sessions that a user has signed in to so far. One of them, which asks for it, has this epoch.
+    pub async fn sign_out_everywhere(&self, user: &str, epoch: u64) -> Result<(), StoreError> {
+        let (written, change) = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-            let changes = self.everywhere(user, users.entry(user.to_owned()).or_default());
-            self.store.write(changes)
+            let changes = self.next_epoch(user, epoch, users.entry(user.to_owned()).or_default());
+            let last = changes.last().cloned();
+            (self.store.write(changes), last)
         };
+        self.share(change).await;
         written.await
     }
 
-    fn everywhere(&self, user: &str, signed_out: &mut SignedOut) -> Vec<Change> {
+    fn next_epoch(&self, user: &str, epoch: u64, signed_out: &mut SignedOut) -> Vec<Change> {
         let now = (self.clock)();
-        let before = signed_out.everywhere.map_or(0, |(epoch, _)| epoch);
-        let (epoch, until) = (milliseconds(now).max(before + 1), milliseconds(now + LONGEST));
-        signed_out.everywhere = Some((epoch, until));
-        let forget = |(id, _): (SessionId, u64)| Change::ForgetSession { id: id.to_bytes() };
-        let mut changes: Vec<_> = signed_out.sessions.drain().map(forget).collect();
-        changes.push(Change::User { name: user.to_owned(), epoch, until });
-        changes
+        let next = milliseconds(now).max(signed_out.epoch() + 1).max(epoch + 1);
+        signed_out.begin(user, next, milliseconds(now + LONGEST))
+    }
+
+    async fn share(&self, change: Option<Change>) {
+        if let Some(shared) = &self.shared {
+            shared.put(change).await;
+        }
+    }
+
+    /// Takes over what other instances have done, and returns when it is on disk.
+    pub async fn merge(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let new = self.take_over(changes);
+        if new.is_empty() { Ok(()) } else { self.store.write(new).await }
+    }
+
+    /// Returns what of it was new. Of a user's epochs the highest counts; what an epoch stands for is left out.
+    fn take_over(&self, changes: Vec<Change>) -> Vec<Change> {
+        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        let mut new = Vec::new();
+        for change in changes {
+            match &change {
+                Change::Session { id, user, epoch, until } => {
+                    let signed_out = users.entry(user.clone()).or_default();
+                    if *epoch >= signed_out.epoch()
+                        && signed_out.sessions.insert(SessionId::from_bytes(*id), (*epoch, *until)).is_none()
+                    {
+                        new.push(change);
+                    }
+                }
+                Change::User { name, epoch, until } => {
+                    let signed_out = users.entry(name.clone()).or_default();
+                    if *epoch > signed_out.epoch() {
+                        new.extend(signed_out.begin(name, *epoch, *until));
+                    }
+                }
+                _ => {}
+            }
+        }
+        new
+    }
+
+    /// All that there is, as it was stored.
+    pub fn entries(&self) -> Vec<Change> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = Vec::new();
+        for (user, signed_out) in &*users {
+            for (id, (epoch, until)) in &signed_out.sessions {
+                let (epoch, until) = (*epoch, *until);
+                entries.push(Change::Session { id: id.to_bytes(), user: user.clone(), epoch, until });
+            }
+            if let Some((epoch, until)) = signed_out.everywhere {
+                entries.push(Change::User { name: user.clone(), epoch, until });
+            }
+        }
+        entries
     }
 
     /// Forgets what no cookie can ask for any more.
@@ -117,7 +181,7 @@ impl Denylist {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
             let mut changes = Vec::new();
             users.retain(|name, signed_out| {
-                signed_out.sessions.retain(|id, until| {
+                signed_out.sessions.retain(|id, (_, until)| {
                     if *until <= now {
                         changes.push(Change::ForgetSession { id: id.to_bytes() });
                     }

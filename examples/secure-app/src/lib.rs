@@ -6,6 +6,7 @@ pub mod config;
 pub mod csrf;
 pub mod denylist;
 pub mod errors;
+pub mod fleet;
 pub mod headers;
 pub mod host;
 pub mod limits;
@@ -16,6 +17,7 @@ pub mod picture;
 pub mod reload;
 pub mod server;
 pub mod session;
+pub mod shared;
 pub mod shares;
 pub mod store;
 pub mod tls;
@@ -30,6 +32,7 @@ use crate::{
     passwords::{Passwords, Users},
     server::{Bound, Listeners},
     session::Visit,
+    shared::Shared,
     store::{Store, Writer},
     tls::{Tls, Validity},
 };
@@ -46,7 +49,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
@@ -56,6 +59,9 @@ const BODY_BYTES: usize = 16 * 1024;
 /// How often what has expired is forgotten.
 const SWEEP: Duration = Duration::from_secs(10 * 60);
 
+/// How long the end waits for the last sign-outs to be shared. They are on disk as well.
+const FLUSH: Duration = Duration::from_secs(2);
+
 /// What handlers share.
 pub struct App {
     pub sessions: SessionLayer<Visit>,
@@ -63,6 +69,8 @@ pub struct App {
     pub limits: Limits,
     pub passwords: Arc<Passwords>,
     pub store: Store,
+    /// With the other instances, if there are.
+    pub shared: Option<Arc<Shared>>,
     pub clock: Clock,
     keys: KeyRingHandle,
     tls: RustlsConfig,
@@ -104,21 +112,34 @@ pub struct Running {
     /// The address that users open.
     pub url: String,
     pub listeners: Listeners,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: Vec<tokio::task::JoinHandle<()>>,
     _writer: Writer,
 }
 
 impl Running {
     /// Starts everything. `more`: routes beside the shop's, behind the same layers.
     pub fn start(file: Option<PathBuf>, clock: Clock, more: Router<Arc<App>>) -> Result<Running, String> {
-        let Opened { app, writer, demo } = App::open(file, clock)?;
+        let Opened { app, writer, filled, demo } = App::open(file, clock)?;
         let settings = app.settings.load_full();
+        let mut tasks = Vec::new();
+        if let Some(shared) = &app.shared {
+            let (sender, receiver) = mpsc::channel();
+            tasks.push(tokio::spawn(fleet::keep(Arc::clone(&app), Arc::clone(shared), sender)));
+            // This thread waits, the runtime's others work.
+            let is_filled = receiver.recv_timeout(fleet::FILL).is_ok();
+            if !is_filled && !filled {
+                return Err("redis_url: Redis is not reached, as the log says, and this instance has never heard who \
+                     signed out: it would let them in"
+                    .to_owned());
+            }
+        }
         let bound = Bound::new(settings.https, settings.http)?;
         let (https, http) = (bound.https, bound.http);
         let hosts = Arc::new(Hosts::new(&settings, https.port()));
         let url = hosts.url();
         let listeners = bound.serve(app.tls.clone(), &settings.trusted_proxies, &app.router(hosts, more))?;
-        let tasks = [tokio::spawn(reload::watch(Arc::clone(&app))), tokio::spawn(sweep(Arc::clone(&app)))];
+        tasks.push(tokio::spawn(reload::watch(Arc::clone(&app))));
+        tasks.push(tokio::spawn(sweep(Arc::clone(&app))));
         tracing::info!(%https, %http, "listening");
         if let Some(password) = demo {
             // Not by the log, but where standard output is kept as well, so is this.
@@ -130,6 +151,9 @@ impl Running {
     /// Lets requests under way end; returns when all is on disk.
     pub async fn stop(self, grace: Duration) {
         self.listeners.stop(grace).await;
+        if let Some(shared) = &self.app.shared {
+            shared.flush(FLUSH).await;
+        }
         for task in self.tasks {
             task.abort();
         }
@@ -140,6 +164,8 @@ impl Running {
 pub struct Opened {
     pub app: Arc<App>,
     pub writer: Writer,
+    /// This instance has heard of all sign-outs so far, some time before the start.
+    pub filled: bool,
     /// The demo user's password, if there is that user.
     pub demo: Option<String>,
 }
@@ -177,9 +203,16 @@ impl App {
         let passwords = Arc::new(Passwords::new(users));
 
         let (store, writer, stored) = Store::open(&settings.data)?;
-        let denylist = Denylist::new(stored.sessions, stored.users, store.clone(), Arc::clone(&clock));
+        let shared = settings.redis_url.as_ref().map(Shared::new);
+        let denylist = Denylist::new(stored.signed_out, store.clone(), shared.clone(), Arc::clone(&clock));
         let denylist = Arc::new(denylist);
-        let limits = Limits::new(stored.attempts, Limits::MOST_RECORDS, store.clone(), Arc::clone(&clock));
+        let limits = Limits::new(
+            stored.attempts,
+            Limits::MOST_RECORDS,
+            store.clone(),
+            shared.clone(),
+            Arc::clone(&clock),
+        );
         let sessions =
             session::layer(&settings, Arc::clone(&denylist), Arc::clone(&passwords), Arc::clone(&clock))
                 .map_err(|error| format!("session: {error}"))?;
@@ -190,6 +223,7 @@ impl App {
             limits,
             passwords,
             store,
+            shared,
             clock,
             tls: RustlsConfig::from_config(tls.config),
             validity: ArcSwap::from_pointee(tls.validity),
@@ -198,7 +232,7 @@ impl App {
             settings: ArcSwap::from_pointee(settings),
             files: Mutex::new(files),
         };
-        Ok(Opened { app: Arc::new(app), writer, demo })
+        Ok(Opened { app: Arc::new(app), writer, filled: stored.filled, demo })
     }
 
     /// The whole app: the routes, and around them, from the inside out, the checklist.
@@ -232,6 +266,11 @@ impl App {
     /// Of the certificate that connections get.
     pub fn validity(&self) -> Validity {
         **self.validity.load()
+    }
+
+    /// What instances share is out of reach: nobody signs in.
+    pub fn is_degraded(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| !shared.is_up())
     }
 
     /// There is a user whose password was printed.

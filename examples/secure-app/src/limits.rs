@@ -7,17 +7,22 @@
 //!
 //! An attempt is counted *before* its password is looked at, and given back if that was right: of guesses in
 //! parallel no more get through than of guesses in turn. A name that no user has is counted like any other.
+//!
+//! Where there are other instances, what counts is what is [shared](crate::shared) with them; the records here are then what
+//! this one has seen of it, for when it is lost.
 
 use crate::{
     client::network,
     clock::{Clock, milliseconds},
+    shared::{self, Count, Counted, Shared, Unavailable},
     store::{Change, Store, StoreError},
 };
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
+    fmt,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -54,6 +59,7 @@ pub struct Limits {
     records: Mutex<HashMap<Key, Record>>,
     most_records: usize,
     store: Store,
+    shared: Option<Arc<Shared>>,
     clock: Clock,
 }
 
@@ -66,26 +72,53 @@ pub struct Attempt([(Key, u64); 2]);
 pub enum Refused {
     /// In seconds, at least one.
     RetryAfter(u64),
-    Store(StoreError),
+    /// What counts is not there, or cannot be written.
+    Failed(Failed),
 }
+
+#[derive(Debug)]
+pub enum Failed {
+    Store(StoreError),
+    Shared(Unavailable),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failed::Store(error) => error.fmt(f),
+            Failed::Shared(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failed {}
 
 impl Limits {
     /// Beyond it, those with the fewest attempts are forgotten: an address makes at most eleven user names' counts
     /// reach nine in a day, so to have a count of nine forgotten takes some nine thousand addresses.
     pub const MOST_RECORDS: usize = 100_000;
 
-    pub fn new(stored: Vec<(Key, (u32, u64))>, most_records: usize, store: Store, clock: Clock) -> Limits {
+    pub fn new(
+        stored: Vec<(Key, (u32, u64))>,
+        most_records: usize,
+        store: Store,
+        shared: Option<Arc<Shared>>,
+        clock: Clock,
+    ) -> Limits {
         // Also what has expired meanwhile: the next sweep takes it from the disk too.
         let records = stored
             .into_iter()
             .map(|(key, (count, expires))| (key, Record { count, expires, window: expires }))
             .collect();
-        Limits { records: Mutex::new(records), most_records, store, clock }
+        Limits { records: Mutex::new(records), most_records, store, shared, clock }
     }
 
-    /// Counts an attempt, unless its user name or address is locked. Returns when the count is on disk.
+    /// Counts an attempt, unless its user name or address is locked. Returns when the count is on disk, or shared.
     pub async fn begin(&self, user: &str, address: IpAddr) -> Result<Attempt, Refused> {
         let keys = [key(PAIR, user, address), key(ADDRESS, "", address)];
+        if let Some(shared) = &self.shared {
+            return self.begin_shared(shared, keys).await;
+        }
         let (written, attempt) = {
             let now = milliseconds((self.clock)());
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,23 +157,80 @@ impl Limits {
             Err(error) => {
                 // No password is looked at: a full disk is no wrong password.
                 let _ = self.give_back(attempt).await;
-                Err(Refused::Store(error))
+                Err(Refused::Failed(Failed::Store(error)))
             }
         }
     }
 
+    async fn begin_shared(&self, shared: &Shared, keys: [Key; 2]) -> Result<Attempt, Refused> {
+        let rules = RULES.map(|rule| shared::Rule {
+            most: rule.most,
+            window: milliseconds_of(rule.window),
+            lock: milliseconds_of(rule.lock),
+        });
+        match shared.count(&keys, &rules).await {
+            Ok(Counted::Attempt(counts)) => {
+                self.remember(keys.into_iter().zip(counts.map(Some)));
+                Ok(Attempt([(keys[PAIR], counts[PAIR].window), (keys[ADDRESS], counts[ADDRESS].window)]))
+            }
+            Ok(Counted::Locked { by, count, left }) => {
+                self.remember([(keys[by], Some(count))]);
+                Err(Refused::RetryAfter(left.div_ceil(1000).max(1)))
+            }
+            Err(error) => Err(Refused::Failed(Failed::Shared(error))),
+        }
+    }
+
+    /// What is shared as it was seen last; on disk some time, so that it is known after a restart too.
+    fn remember(&self, counts: impl IntoIterator<Item = (Key, Option<Count>)>) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = Vec::new();
+        for (key, count) in counts {
+            match count {
+                Some(Count { count: 0, .. }) => {
+                    records.remove(&key);
+                    changes.push(Change::ForgetAttempts { key });
+                }
+                Some(Count { count, window, expires }) => {
+                    records.insert(key, Record { count, expires, window });
+                    changes.push(Change::Attempts { key, count, expires });
+                }
+                None => {}
+            }
+        }
+        changes.extend(make_room(&mut records, self.most_records, milliseconds((self.clock)())));
+        drop(self.store.write(changes));
+    }
+
+    /// All that is known of what is shared.
+    pub fn counts(&self) -> Vec<(Key, Count)> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |(key, record): (&Key, &Record)| {
+            let Record { count, expires, window } = *record;
+            (*key, Count { count, window, expires })
+        };
+        records.iter().map(count).collect()
+    }
+
     /// The password was right: the attempts of this user name from this address are forgotten, and the
-    /// address gets this one back.
-    pub async fn succeeded(&self, attempt: Attempt) -> Result<(), StoreError> {
-        self.settle(attempt, true).await
+    /// address gets this one back. Returns the user's epoch, where that is shared.
+    pub async fn succeeded(&self, attempt: Attempt, user: &str) -> Result<u64, Failed> {
+        self.settle(attempt, Some(user)).await
     }
 
     /// No password was looked at: the attempt does not count.
-    pub async fn give_back(&self, attempt: Attempt) -> Result<(), StoreError> {
-        self.settle(attempt, false).await
+    pub async fn give_back(&self, attempt: Attempt) -> Result<(), Failed> {
+        self.settle(attempt, None).await.map(drop)
     }
 
-    async fn settle(&self, Attempt(counted): Attempt, right: bool) -> Result<(), StoreError> {
+    async fn settle(&self, Attempt(counted): Attempt, right: Option<&str>) -> Result<u64, Failed> {
+        if let Some(shared) = &self.shared {
+            let (keys, windows) = (counted.map(|(key, _)| key), counted.map(|(_, window)| window));
+            let most = RULES.map(|rule| rule.most);
+            let (counts, epoch) = shared.settle(&keys, windows, most, right).await.map_err(Failed::Shared)?;
+            self.remember(keys.into_iter().zip(counts));
+            return Ok(epoch);
+        }
         let written = {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
             let mut changes = Vec::new();
@@ -154,7 +244,7 @@ impl Limits {
                     record.expires = record.window;
                 }
                 let Record { count, expires, .. } = *record;
-                if count == 0 || (right && kind == PAIR) {
+                if count == 0 || (right.is_some() && kind == PAIR) {
                     records.remove(&key);
                     changes.push(Change::ForgetAttempts { key });
                 } else {
@@ -163,7 +253,7 @@ impl Limits {
             }
             self.store.write(changes)
         };
-        written.await
+        written.await.map(|()| 0).map_err(Failed::Store)
     }
 
     /// Forgets what has expired.

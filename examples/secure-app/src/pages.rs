@@ -54,6 +54,7 @@ pub fn routes() -> Router<Arc<App>> {
 #[template(path = "home.html")]
 struct Home<'p> {
     user: Option<String>,
+    degraded: bool,
     notice: Option<&'p str>,
     picture: Picture,
     teas: &'static [Tea],
@@ -91,6 +92,7 @@ fn show_home(
     });
     let page = Home {
         user: visit.user.as_ref().map(|user| user.name.clone()),
+        degraded: app.is_degraded(),
         notice,
         picture: Picture::of(&app.sessions, session, &visit, headers, (app.clock)()),
         teas: &TEAS,
@@ -104,6 +106,7 @@ fn show_home(
 #[template(path = "login.html")]
 struct Login<'p> {
     user: Option<String>,
+    degraded: bool,
     name: &'p str,
     notice: Option<String>,
     demo: bool,
@@ -253,7 +256,7 @@ fn show_login(
     notice: Option<String>,
 ) -> Response {
     let user = session.read(|visit| visit.user.as_ref().map(|user| user.name.clone()));
-    show(status, &Login { user, name, notice, demo: app.is_demo() })
+    show(status, &Login { user, degraded: app.is_degraded(), name, notice, demo: app.is_demo() })
 }
 
 async fn login(
@@ -266,14 +269,16 @@ async fn login(
     let check = check(Arc::clone(&app), client, username.clone(), password).in_current_span();
     let check = tokio::spawn(check);
     let failure = match check.await {
-        Ok(Ok(stamp)) => match session::sign_in(&session, &app.denylist, &username, stamp).await {
-            Ok(()) => {
-                tracing::info!(user = username, address = %client.address, "signed in");
-                return Ok(Redirect::to("/").into_response());
+        Ok(Ok((stamp, epoch))) => {
+            match session::sign_in(&session, &app.denylist, &username, stamp, epoch).await {
+                Ok(()) => {
+                    tracing::info!(user = username, address = %client.address, "signed in");
+                    return Ok(Redirect::to("/").into_response());
+                }
+                Err(UpdateError::TooLarge(_)) => Failure::NoRoom,
+                Err(error) => return Err(error),
             }
-            Err(UpdateError::TooLarge(_)) => Failure::NoRoom,
-            Err(error) => return Err(error),
-        },
+        }
         Ok(Err(failure)) => failure,
         Err(_) => Failure::Unavailable,
     };
@@ -310,29 +315,29 @@ enum Failure {
     Unavailable,
 }
 
-/// Counts, checks, and gives back.
+/// Counts, checks, and gives back. Returns the stamp of the password and the user's epoch.
 async fn check(
     app: Arc<App>,
     client: Client,
     name: String,
     password: String,
-) -> Result<crate::passwords::Stamp, Failure> {
+) -> Result<(crate::passwords::Stamp, u64), Failure> {
     let attempt = match app.limits.begin(&name, client.address).await {
         Ok(attempt) => attempt,
         Err(Refused::RetryAfter(seconds)) => {
             tracing::warn!(address = %client.address, seconds, "signing in is locked");
             return Err(Failure::Locked(seconds));
         }
-        Err(Refused::Store(error)) => {
+        Err(Refused::Failed(error)) => {
             tracing::error!(%error, "nobody can sign in");
             return Err(Failure::Unavailable);
         }
     };
-    match app.passwords.check(network(client.address), name, password).await {
+    match app.passwords.check(network(client.address), name.clone(), password).await {
         Ok(Some(stamp)) => {
-            // The writer has logged why it may have failed: then the count stays on disk, and is one too many.
-            let _ = app.limits.succeeded(attempt).await;
-            Ok(stamp)
+            // Why it may have failed is logged already: then the count stays, and is one too many.
+            let epoch = app.limits.succeeded(attempt, &name).await.unwrap_or_default();
+            Ok((stamp, epoch))
         }
         Ok(None) => {
             // Not the name: people type passwords there.

@@ -57,13 +57,14 @@ pub fn layer(
         .build()
 }
 
-/// A password was right: whoever it was before, from here on it is this user, in a session with a fresh id. A cart that
-/// was filled before signing in is kept, unless it was another user's.
+/// A password was right: whoever it was before, from here on it is this user, in a session with a fresh id and the user's
+/// epoch. A cart that was filled before signing in is kept, unless it was another user's.
 pub async fn sign_in(
     session: &Session<Visit>,
     denylist: &Denylist,
     name: &str,
     stamp: Stamp,
+    epoch: u64,
 ) -> Result<(), UpdateError> {
     if let Some(before) = deny(session, denylist).await
         && before != name
@@ -71,7 +72,8 @@ pub async fn sign_in(
         session.clear();
     }
     session.renew()?;
-    let user = SignedIn { name: name.to_owned(), stamp, epoch: denylist.epoch(name) };
+    let epoch = epoch.max(denylist.epoch(name));
+    let user = SignedIn { name: name.to_owned(), stamp, epoch };
     session.update(|visit| visit.user = Some(user))
 }
 
@@ -84,7 +86,7 @@ pub async fn sign_out(session: &Session<Visit>, denylist: &Denylist) {
 /// Ends all sessions of this session's user.
 pub async fn sign_out_everywhere(session: &Session<Visit>, denylist: &Denylist) {
     if let Some(user) = session.read(|visit| visit.user.clone())
-        && let Err(error) = denylist.sign_out_everywhere(&user.name).await
+        && let Err(error) = denylist.sign_out_everywhere(&user.name, user.epoch).await
     {
         tracing::error!(%error, "a user is signed out everywhere, and that is not on disk yet");
     }
@@ -93,11 +95,11 @@ pub async fn sign_out_everywhere(session: &Session<Visit>, denylist: &Denylist) 
 
 /// Copies of the cookie so far are no good any more. Returns whose they were.
 async fn deny(session: &Session<Visit>, denylist: &Denylist) -> Option<String> {
-    let user = session.read(|visit| visit.user.clone())?.name;
+    let user = session.read(|visit| visit.user.clone())?;
     if let Some(meta) = session.meta()
-        && let Err(error) = denylist.sign_out(&meta, &user).await
+        && let Err(error) = denylist.sign_out(&meta, &user.name, user.epoch).await
     {
         tracing::error!(%error, "a session is signed out, and that is not on disk yet");
     }
-    Some(user)
+    Some(user.name)
 }

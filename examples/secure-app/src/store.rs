@@ -16,12 +16,15 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Session id → when the entry may go, and the user. Times are milliseconds since 1970.
-const SESSIONS: TableDefinition<&[u8; 16], (u64, &str)> = TableDefinition::new("signed-out sessions");
+/// Session id → when the entry may go, the user, and the user's epoch at sign-in. Times are milliseconds since 1970.
+const SESSIONS: TableDefinition<&[u8; 16], (u64, &str, u64)> = TableDefinition::new("sessions signed out");
 /// User → the epoch since signing out everywhere, and when the entry may go.
 const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users signed out everywhere");
 /// Kind and hash → attempts counted, and when they expire.
 const ATTEMPTS: TableDefinition<&[u8; 17], (u32, u64)> = TableDefinition::new("attempts to sign in");
+
+/// Whether the sign-outs of all instances were heard of once.
+const FILLED: TableDefinition<(), ()> = TableDefinition::new("filled");
 
 /// How long a disk that said no is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -29,19 +32,21 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// One change, as it is stored.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Session { id: [u8; 16], until: u64, user: String },
+    Session { id: [u8; 16], user: String, epoch: u64, until: u64 },
     ForgetSession { id: [u8; 16] },
     User { name: String, epoch: u64, until: u64 },
     ForgetUser { name: String },
     Attempts { key: [u8; 17], count: u32, expires: u64 },
     ForgetAttempts { key: [u8; 17] },
+    Filled,
 }
 
 /// What was stored before the start.
 #[derive(Debug, Default)]
 pub struct Stored {
-    pub sessions: Vec<([u8; 16], (u64, String))>,
-    pub users: Vec<(String, (u64, u64))>,
+    /// [`Change::Session`] and [`Change::User`].
+    pub signed_out: Vec<Change>,
+    pub filled: bool,
     pub attempts: Vec<([u8; 17], (u32, u64))>,
 }
 
@@ -140,33 +145,45 @@ fn read(database: &Database) -> Result<Stored, redb::Error> {
     transaction.open_table(SESSIONS)?;
     transaction.open_table(USERS)?;
     transaction.open_table(ATTEMPTS)?;
+    transaction.open_table(FILLED)?;
     transaction.commit()?;
 
     let transaction = database.begin_read()?;
     let mut stored = Stored::default();
     for entry in transaction.open_table(SESSIONS)?.iter()? {
         let (id, entry) = entry?;
-        let (until, user) = entry.value();
-        stored.sessions.push((*id.value(), (until, user.to_owned())));
+        let (until, user, epoch) = entry.value();
+        stored.signed_out.push(Change::Session { id: *id.value(), user: user.to_owned(), epoch, until });
     }
     for entry in transaction.open_table(USERS)?.iter()? {
         let (name, times) = entry?;
-        stored.users.push((name.value().to_owned(), times.value()));
+        let (epoch, until) = times.value();
+        stored.signed_out.push(Change::User { name: name.value().to_owned(), epoch, until });
     }
     for entry in transaction.open_table(ATTEMPTS)?.iter()? {
         let (key, record) = entry?;
         stored.attempts.push((*key.value(), record.value()));
     }
+    stored.filled = transaction.open_table(FILLED)?.get(())?.is_some();
     Ok(stored)
 }
 
 impl Change {
     /// What it is about: a later change of the same replaces it.
-    fn about(&self) -> (u8, Vec<u8>) {
+    pub fn about(&self) -> (u8, Vec<u8>) {
         match self {
             Change::Session { id, .. } | Change::ForgetSession { id } => (0, id.to_vec()),
             Change::User { name, .. } | Change::ForgetUser { name } => (1, name.clone().into_bytes()),
             Change::Attempts { key, .. } | Change::ForgetAttempts { key } => (2, key.to_vec()),
+            Change::Filled => (3, Vec::new()),
+        }
+    }
+
+    /// Whether nothing is missing of the other one, which is about the same, where this one is.
+    pub fn covers(&self, other: &Change) -> bool {
+        match (self, other) {
+            (Change::User { epoch, .. }, Change::User { epoch: other, .. }) => epoch >= other,
+            _ => true,
         }
     }
 }
@@ -250,14 +267,18 @@ fn commit<'c>(database: &Database, changes: impl Iterator<Item = &'c Change>) ->
         let mut sessions = transaction.open_table(SESSIONS)?;
         let mut users = transaction.open_table(USERS)?;
         let mut attempts = transaction.open_table(ATTEMPTS)?;
+        let mut filled = transaction.open_table(FILLED)?;
         for change in changes {
             match change {
-                Change::Session { id, until, user } => drop(sessions.insert(id, (*until, user.as_str()))?),
+                Change::Session { id, user, epoch, until } => {
+                    drop(sessions.insert(id, (*until, user.as_str(), *epoch))?);
+                }
                 Change::ForgetSession { id } => drop(sessions.remove(id)?),
                 Change::User { name, epoch, until } => drop(users.insert(name.as_str(), (*epoch, *until))?),
                 Change::ForgetUser { name } => drop(users.remove(name.as_str())?),
                 Change::Attempts { key, count, expires } => drop(attempts.insert(key, (*count, *expires))?),
                 Change::ForgetAttempts { key } => drop(attempts.remove(key)?),
+                Change::Filled => drop(filled.insert((), ())?),
             }
         }
     }

@@ -363,7 +363,7 @@ impl Alone {
     /// Opens the database, lets `work` work with limits of so many records, and closes it again.
     fn run<R>(&self, most: usize, work: impl AsyncFnOnce(&Limits) -> R) -> R {
         let (store, _writer, stored) = Store::open(self.folder.path()).unwrap();
-        let limits = Limits::new(stored.attempts, most, store, Arc::clone(&self.clock));
+        let limits = Limits::new(stored.attempts, most, store, None, Arc::clone(&self.clock));
         self.runtime.block_on(work(&limits))
     }
 
@@ -472,7 +472,7 @@ fn attempts_from_before_the_window_that_are_given_back_late_take_nothing_from_th
         alone.advance(90 * DAY);
         wrong(limits, USER, address(1), 1).await;
         limits.give_back(one).await.unwrap();
-        limits.succeeded(other).await.unwrap();
+        limits.succeeded(other, "ada").await.unwrap();
         assert_eq!(limits.sizes(), (2, 0));
         wrong(limits, USER, address(1), 9).await;
         assert_eq!(limits.sizes(), (2, 1));

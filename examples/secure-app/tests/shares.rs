@@ -19,7 +19,7 @@ use secure_app::{
     host::Hosts,
     passwords::{Passwords, User, Users},
     shares::Shares,
-    store::Store,
+    store::{Change, Store},
 };
 use std::{
     io::{Read, Write as _},
@@ -239,14 +239,15 @@ fn a_user_who_signs_out_ten_thousand_times_is_signed_out_everywhere() {
     let folder = browser_tests::TempDir::new();
     let (store, _writer, _) = Store::open(folder.path()).unwrap();
     let id = |number: u128| number.to_be_bytes();
-    let before = (0..9_999).map(|number| (id(number), (u64::MAX, USER.to_owned()))).collect();
-    let denylist = Denylist::new(before, Vec::new(), store, Arc::new(SystemTime::now));
+    let session = |id| Change::Session { id, user: USER.to_owned(), epoch: 0, until: u64::MAX };
+    let before = (0..9_999).map(|number| session(id(number))).collect();
+    let denylist = Denylist::new(before, store, None, Arc::new(SystemTime::now));
     let other = SessionId::from_bytes(id(u128::MAX));
     site.runtime().block_on(async {
-        denylist.sign_out(meta, USER).await.unwrap();
+        denylist.sign_out(meta, USER, 0).await.unwrap();
         assert_eq!(denylist.sizes(), (10_000, 0));
         assert!(denylist.refuses(meta.id(), USER, 0) && !denylist.refuses(other, USER, 0));
-        denylist.sign_out(meta, USER).await.unwrap();
+        denylist.sign_out(meta, USER, 0).await.unwrap();
         assert_eq!(denylist.sizes(), (0, 1));
         assert!(denylist.refuses(meta.id(), USER, 0) && denylist.refuses(other, USER, 0));
         assert!(!denylist.refuses(other, USER, denylist.epoch(USER)) && !denylist.refuses(other, "bob", 0));

@@ -1,0 +1,168 @@
+//! Keeps this instance in step with all others, through what they [share](crate::shared): follows the log of sign-outs,
+//! delivers its own, and writes back what Redis has lost.
+//!
+//! Redis may be away, or come back empty, or as it was some minutes ago. An instance has in memory and on its own disk all
+//! sign-outs that it has ever heard of, and knows the number of what it was in step with; after another one it reads the
+//! whole log, and adds what is missing there.
+
+use crate::{
+    App,
+    clock::milliseconds,
+    denylist::LONGEST,
+    shared::{Link, PAGE, Shared, Unavailable, WAIT},
+    store::Change,
+};
+use redis::aio::MultiplexedConnection;
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+/// Before Redis is tried again: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long a new instance waits to hear of the sign-outs so far.
+pub const FILL: Duration = Duration::from_secs(5);
+/// How often the log is shortened.
+const TRIM: Duration = Duration::from_secs(60 * 60);
+
+/// How far this instance has come.
+#[derive(Default)]
+struct Place {
+    /// In which generation, of which process of Redis.
+    of: Option<(String, String)>,
+    last: String,
+    /// What this instance knows, less what it has read there.
+    missing: HashMap<(u8, Vec<u8>), Change>,
+}
+
+/// Keeps in step for as long as the future is polled. Says once when it is.
+pub async fn keep(app: Arc<App>, shared: Arc<Shared>, filled: mpsc::Sender<()>) {
+    let mut place = Place::default();
+    let mut filled = Some(filled);
+    let mut pause = PAUSE.0;
+    let mut is_known = false;
+    loop {
+        let before = shared.connections();
+        let Err(error) = step(&app, &shared, &mut place, &mut filled).await;
+        shared.lose_link();
+        if shared.connections() != before {
+            (pause, is_known) = (PAUSE.0, false);
+        }
+        if !is_known {
+            is_known = true;
+            tracing::error!(
+                %error,
+                "Redis: nobody signs in until it is back; who is signed in goes on; sign-outs hold here, and elsewhere later"
+            );
+        }
+        tokio::time::sleep(pause + jitter(pause)).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+/// So that not all come at once.
+fn jitter(most: Duration) -> Duration {
+    let mut byte = [0];
+    let _ = getrandom::fill(&mut byte);
+    most * u32::from(byte[0]) / 512
+}
+
+async fn step(
+    app: &App,
+    shared: &Shared,
+    place: &mut Place,
+    filled: &mut Option<mpsc::Sender<()>>,
+) -> Result<Infallible, Unavailable> {
+    let (link, mut reader) = shared.connect().await?;
+    let link = Arc::new(link);
+    let of = Some((link.run.clone(), link.generation.clone()));
+    if place.of != of {
+        // Before any attempt is counted over this link.
+        link.restore(&app.limits.counts()).await?;
+        let missing = app.denylist.entries().into_iter().map(|change| (change.about(), change)).collect();
+        *place = Place { of, last: "0-0".to_owned(), missing };
+    }
+    while follow(app, place, &mut reader, Duration::ZERO).await? == PAGE {}
+    let waiting = shared.waiting();
+    shared.use_link(&link);
+    tracing::info!(waiting, missing = place.missing.len(), "Redis: in step with all other instances");
+    if let Some(filled) = filled.take() {
+        // On disk it may be a moment later: until then a restart waits.
+        drop(app.store.write(vec![Change::Filled]));
+        let _ = filled.send(());
+    }
+    tokio::select! {
+        error = follow_on(app, place, &link, &mut reader) => error,
+        error = shared.deliver(&link) => Err(error),
+        error = shared.broken() => Err(error),
+    }
+}
+
+/// Reads on, and writes back.
+async fn follow_on(
+    app: &App,
+    place: &mut Place,
+    link: &Link,
+    reader: &mut MultiplexedConnection,
+) -> Result<Infallible, Unavailable> {
+    let (mut beat, mut trimmed) = (Instant::now(), None::<Instant>);
+    let mut holds = false;
+    loop {
+        let wait = if place.missing.is_empty() { WAIT } else { Duration::ZERO };
+        let read = follow(app, place, reader, wait).await?;
+        if beat.elapsed() >= WAIT {
+            beat = Instant::now();
+            link.beat().await?;
+        }
+        if trimmed.is_none_or(|trimmed| trimmed.elapsed() > TRIM) {
+            trimmed = Some(Instant::now());
+            // By the clock that the entries have their end by; a day more than they last.
+            let most = LONGEST + Duration::from_secs(24 * 60 * 60);
+            link.trim(milliseconds((app.clock)()).saturating_sub(most.as_millis() as u64)).await?;
+        }
+        // One after the other, each when it has read what the one before has written.
+        if !place.missing.is_empty() && read < PAGE {
+            holds = link.may_restore(holds).await?;
+            if !holds {
+                tokio::time::sleep(PAUSE.0).await;
+                continue;
+            }
+            let page: Vec<Change> = place.missing.values().take(PAGE).cloned().collect();
+            link.add(&page, false).await?;
+            for change in &page {
+                place.missing.remove(&change.about());
+            }
+            tracing::warn!(entries = page.len(), "Redis: had lost sign-outs, which are written back");
+        } else if holds {
+            holds = false;
+            link.has_restored().await?;
+        }
+    }
+}
+
+/// Takes over what is next in the log. Returns how much that was.
+async fn follow(
+    app: &App,
+    place: &mut Place,
+    reader: &mut MultiplexedConnection,
+    wait: Duration,
+) -> Result<usize, Unavailable> {
+    let entries = Link::read(reader, &place.last, wait).await?;
+    let read = entries.len();
+    let mut changes = Vec::with_capacity(read);
+    for (id, change) in entries {
+        place.last = id;
+        let Some(change) = change else { continue };
+        let about = change.about();
+        // An earlier epoch does not stand for a later one.
+        if place.missing.get(&about).is_some_and(|missing| change.covers(missing)) {
+            place.missing.remove(&about);
+        }
+        changes.push(change);
+    }
+    // A disk that says no is the writer's to log, and to try again.
+    let _ = app.denylist.merge(changes).await;
+    Ok(read)
+}

@@ -1,0 +1,556 @@
+//! What all instances share, in Redis or Valkey: counts of attempts to sign in, and a log of sign-outs. Here are the commands
+//! and scripts; [`crate::fleet`] keeps an instance in step with them.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `secure-app:generation` | string | a number drawn by whoever found Redis empty. Another one than before: what was there is gone |
+//! | `secure-app:sign-outs` | stream | each session that was signed out, and each user everywhere, for 400 days |
+//! | `secure-app:epochs` | hash | user → the epoch since the last sign-out everywhere |
+//! | `secure-app:attempts:…` | hash | as in [`crate::limits`]; ends with its window or its lock |
+//! | `secure-app:restoring` | string | whoever writes back what was lost; for ten seconds |
+//!
+//! It takes one server, or one with replicas behind one address: Redis Cluster would want each script's keys on one node.
+
+use crate::store::Change;
+use arc_swap::ArcSwapOption;
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation,
+    aio::MultiplexedConnection, cmd,
+};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{Notify, watch};
+
+const GENERATION: &str = "secure-app:generation";
+const SIGN_OUTS: &str = "secure-app:sign-outs";
+const EPOCHS: &str = "secure-app:epochs";
+const ATTEMPTS: &str = "secure-app:attempts:";
+const RESTORING: &str = "secure-app:restoring";
+
+/// For one answer. Whoever waits for it is a user who signs in.
+const ANSWER: Duration = Duration::from_secs(1);
+/// To connect, with TLS and a password.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long a read waits for something to be there.
+pub const WAIT: Duration = Duration::from_millis(500);
+/// Entries that are read or written at a time: of 100 bytes or so.
+pub const PAGE: usize = 1000;
+/// How long a response to a sign-out waits for Redis to have it, while that is reached.
+const DELIVERY: Duration = Duration::from_millis(500);
+
+/// Redis says no, or nothing.
+#[derive(Clone, Debug)]
+pub struct Unavailable(String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+impl From<RedisError> for Unavailable {
+    fn from(error: RedisError) -> Unavailable {
+        Unavailable(match error.kind() {
+            // Some servers repeat what they were sent, and that was the password.
+            ErrorKind::AuthenticationFailed => "it refuses user name or password".to_owned(),
+            _ => error.to_string(),
+        })
+    }
+}
+
+/// Where the server is: `redis://[user:password@]host[:port][/database]`, or `rediss://` with TLS.
+#[derive(Clone)]
+pub struct Url(Client);
+
+impl std::str::FromStr for Url {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Url, ()> {
+        Client::open(text).map(Url).map_err(|_| ())
+    }
+}
+
+pub struct Shared {
+    client: Client,
+    link: ArcSwapOption<Link>,
+    /// Why a request has broken it.
+    broken: watch::Sender<Option<Unavailable>>,
+    outbox: Mutex<Outbox>,
+    more: Notify,
+    delivered: watch::Sender<u64>,
+    connections: AtomicU64,
+}
+
+/// Sign-outs of this instance that Redis has not got yet. They stand in its own database as well.
+#[derive(Default)]
+struct Outbox {
+    waiting: VecDeque<Change>,
+    /// How many there have been.
+    put: u64,
+}
+
+/// A connection over which Redis answers.
+pub struct Link {
+    commands: MultiplexedConnection,
+    pub generation: String,
+    /// Of the server's process: another one may have lost the last of what was there.
+    pub run: String,
+    /// Redis's clock, in milliseconds since 1970, and when it said so.
+    time: (u64, Instant),
+}
+
+/// A count as it is in Redis; times in milliseconds since 1970, by Redis's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    pub count: u32,
+    /// The end of the window.
+    pub window: u64,
+    /// The end of the window or of the lock.
+    pub expires: u64,
+}
+
+/// What became of an attempt.
+pub enum Counted {
+    Attempt([Count; 2]),
+    /// By which of the two; and how many milliseconds are left.
+    Locked {
+        by: usize,
+        count: Count,
+        left: u64,
+    },
+}
+
+/// Of one rule, in milliseconds.
+#[derive(Clone, Copy)]
+pub struct Rule {
+    pub most: u32,
+    pub window: u64,
+    pub lock: u64,
+}
+
+impl Shared {
+    pub fn new(url: &Url) -> Arc<Shared> {
+        Arc::new(Shared {
+            client: url.0.clone(),
+            link: ArcSwapOption::empty(),
+            broken: watch::Sender::new(None),
+            outbox: Mutex::default(),
+            more: Notify::new(),
+            delivered: watch::Sender::new(0),
+            connections: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether Redis answers, and has got and given all that there is.
+    pub fn is_up(&self) -> bool {
+        self.link.load().is_some()
+    }
+
+    /// How many sign-outs Redis has not got.
+    pub fn waiting(&self) -> usize {
+        self.outbox().waiting.len()
+    }
+
+    /// How often it was reached.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // -------------------------------------------------------------------------------------------- For requests
+
+    fn link(&self) -> Result<Arc<Link>, Unavailable> {
+        self.link.load_full().ok_or_else(|| Unavailable("Redis is not reached".to_owned()))
+    }
+
+    /// Runs a script; what goes wrong breaks the link, so that those who come next need not wait.
+    async fn run<T: FromRedisValue>(
+        &self,
+        link: &Link,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, Unavailable> {
+        let result = script.invoke_async(&mut link.commands.clone()).await;
+        result.map_err(|error: RedisError| self.give_up(link, error.into()))
+    }
+
+    fn give_up(&self, link: &Link, error: Unavailable) -> Unavailable {
+        let current = self.link.load();
+        if current.as_ref().is_some_and(|current| std::ptr::eq(&**current, link)) {
+            self.link.store(None);
+            self.broken.send_replace(Some(error.clone()));
+        }
+        error
+    }
+
+    /// Counts an attempt, unless one of its two keys is at its limit: all in one step, for all instances.
+    pub async fn count(&self, keys: &[[u8; 17]; 2], rules: &[Rule; 2]) -> Result<Counted, Unavailable> {
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(COUNT));
+        let link = self.link()?;
+        let mut script = SCRIPT.key(GENERATION);
+        for key in keys {
+            script.key(attempts(key));
+        }
+        // Whoever asks has gone by then.
+        script.arg(&link.generation).arg(link.now() + ANSWER.as_millis() as u64);
+        for rule in rules {
+            script.arg(rule.most).arg(rule.window).arg(rule.lock);
+        }
+        let answer: Vec<u64> = self.run(&link, &script).await?;
+        let count = |at: &[u64]| Count { count: at[0] as u32, window: at[1], expires: at[2] };
+        match answer.as_slice() {
+            [0, first @ .., _, _, _] if first.len() == 3 => {
+                Ok(Counted::Attempt([count(first), count(&answer[4..])]))
+            }
+            [1, by @ 0..=1, left, rest @ ..] if rest.len() == 3 => {
+                Ok(Counted::Locked { by: *by as usize, count: count(rest), left: *left })
+            }
+            // Emptied, or after the deadline.
+            _ => {
+                let error = Unavailable("Redis has lost what it held, or was too slow".to_owned());
+                Err(self.give_up(&link, error))
+            }
+        }
+    }
+
+    /// Gives an attempt back, of these windows; if it was `right`, the first key's others too. Returns what the counts
+    /// are then, where the windows are still the same, and the user's epoch.
+    pub async fn settle(
+        &self,
+        keys: &[[u8; 17]; 2],
+        windows: [u64; 2],
+        most: [u32; 2],
+        right: Option<&str>,
+    ) -> Result<([Option<Count>; 2], u64), Unavailable> {
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SETTLE));
+        let link = self.link()?;
+        let mut script = SCRIPT.key(EPOCHS);
+        script.key(attempts(&keys[0])).key(attempts(&keys[1]));
+        script.arg(u8::from(right.is_some())).arg(right.unwrap_or_default());
+        for (window, most) in windows.into_iter().zip(most) {
+            script.arg(window).arg(most);
+        }
+        let (epoch, first, second): (u64, (i64, u64), (i64, u64)) = self.run(&link, &script).await?;
+        let count = |(count, expires): (i64, u64), window| {
+            u32::try_from(count).ok().map(|count| Count { count, window, expires })
+        };
+        Ok(([count(first, windows[0]), count(second, windows[1])], epoch))
+    }
+
+    /// Sign-outs that Redis is to get, as soon as it can be reached. Returns when it has them, or does not get them soon.
+    pub async fn put(&self, changes: impl IntoIterator<Item = Change>) {
+        let put = {
+            let mut outbox = self.outbox();
+            let before = outbox.waiting.len();
+            outbox.waiting.extend(changes);
+            outbox.put += (outbox.waiting.len() - before) as u64;
+            outbox.put
+        };
+        self.more.notify_one();
+        if self.is_up() {
+            let mut delivered = self.delivered.subscribe();
+            let _ = tokio::time::timeout(DELIVERY, delivered.wait_for(|delivered| *delivered >= put)).await;
+        }
+    }
+
+    /// Waits until Redis has all sign-outs, if it is reached, for so long.
+    pub async fn flush(&self, most: Duration) {
+        let put = self.outbox().put;
+        if self.is_up() {
+            let mut delivered = self.delivered.subscribe();
+            let _ = tokio::time::timeout(most, delivered.wait_for(|delivered| *delivered >= put)).await;
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------- For the fleet
+
+    /// A link, and a connection to read from. Redis is written to here, so that one that is a replica, or full, says so.
+    pub async fn connect(&self) -> Result<(Link, MultiplexedConnection), Unavailable> {
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(FIND));
+        let config = |answer| {
+            AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT))
+                .set_response_timeout(Some(answer))
+        };
+        let mut commands = self.client.get_multiplexed_async_connection_with_config(&config(ANSWER)).await?;
+        let reader = config(WAIT + ANSWER);
+        let reader = self.client.get_multiplexed_async_connection_with_config(&reader).await?;
+        let info: String = cmd("INFO").arg("server").query_async(&mut commands).await?;
+        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().to_owned();
+        let mut number = [0; 8];
+        getrandom::fill(&mut number).map_err(|error| Unavailable(error.to_string()))?;
+        let number = format!("{:016x}", u64::from_be_bytes(number));
+        let (generation, time): (String, u64) =
+            SCRIPT.key(GENERATION).key(SIGN_OUTS).arg(number).invoke_async(&mut commands).await?;
+        Ok((Link { commands, generation, run, time: (time, Instant::now()) }, reader))
+    }
+
+    /// From here on requests go over it.
+    pub fn use_link(&self, link: &Arc<Link>) {
+        self.connections.fetch_add(1, Relaxed);
+        self.broken.send_replace(None);
+        self.link.store(Some(Arc::clone(link)));
+    }
+
+    pub fn lose_link(&self) {
+        self.link.store(None);
+    }
+
+    /// Returns when a request has broken the link.
+    pub async fn broken(&self) -> Unavailable {
+        let mut broken = self.broken.subscribe();
+        let error = broken.wait_for(Option::is_some).await.ok().and_then(|error| error.clone());
+        error.unwrap_or_else(|| Unavailable("there is no link".to_owned()))
+    }
+
+    /// Delivers what waits, for as long as that goes well.
+    pub async fn deliver(&self, link: &Link) -> Unavailable {
+        loop {
+            let page: Vec<Change> = self.outbox().waiting.iter().take(PAGE).cloned().collect();
+            if page.is_empty() {
+                self.more.notified().await;
+            } else if let Err(error) = link.add(&page, true).await {
+                return error;
+            } else {
+                // Nobody else takes from it.
+                self.outbox().waiting.drain(..page.len());
+                self.delivered.send_modify(|delivered| *delivered += page.len() as u64);
+            }
+        }
+    }
+}
+
+impl Link {
+    /// By Redis's clock, so that those of the instances may differ.
+    fn now(&self) -> u64 {
+        self.time.0 + self.time.1.elapsed().as_millis() as u64
+    }
+
+    /// The next sign-outs after a place in the log, and the last one's place; waits so long for one to be there.
+    pub async fn read(
+        reader: &mut MultiplexedConnection,
+        after: &str,
+        wait: Duration,
+    ) -> Result<Vec<(String, Option<Change>)>, Unavailable> {
+        type Entries = Vec<(String, Vec<Vec<u8>>)>;
+        let mut read = cmd("XREAD");
+        read.arg("COUNT").arg(PAGE);
+        if !wait.is_zero() {
+            read.arg("BLOCK").arg(wait.as_millis() as u64);
+        }
+        let streams: Option<Vec<(String, Entries)>> =
+            read.arg("STREAMS").arg(SIGN_OUTS).arg(after).query_async(reader).await?;
+        let entries = streams.into_iter().flatten().flat_map(|(_, entries)| entries);
+        Ok(entries.map(|(id, fields)| (id, entry(&fields))).collect())
+    }
+
+    /// Fails if what was there is gone.
+    pub async fn beat(&self) -> Result<(), Unavailable> {
+        let mut pipe = redis::pipe();
+        pipe.get(GENERATION).exists(SIGN_OUTS);
+        let (generation, is_there): (Option<String>, bool) =
+            pipe.query_async(&mut self.commands.clone()).await?;
+        if generation.as_deref() == Some(self.generation.as_str()) && is_there {
+            return Ok(());
+        }
+        Err(emptied())
+    }
+
+    /// Adds to the log. A user's sign-out everywhere that is `new` begins an epoch, of whichever number is free.
+    pub async fn add(&self, changes: &[Change], new: bool) -> Result<(), Unavailable> {
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(ADD));
+        let mut script = SCRIPT.key(GENERATION);
+        script.key(SIGN_OUTS).key(EPOCHS).arg(&self.generation).arg(u8::from(new));
+        for change in changes {
+            match change {
+                Change::Session { id, user, epoch, until } => {
+                    let id = cookie_session::SessionId::from_bytes(*id).to_string();
+                    script.arg(id).arg(user).arg(epoch).arg(until);
+                }
+                Change::User { name, epoch, until } => drop(script.arg("").arg(name).arg(epoch).arg(until)),
+                // Each instance forgets by itself.
+                _ => {}
+            }
+        }
+        let is_there: bool = script.invoke_async(&mut self.commands.clone()).await?;
+        if is_there { Ok(()) } else { Err(emptied()) }
+    }
+
+    /// Whether this instance may write back, for ten seconds from now on. It is no lock that anything hangs on: without it,
+    /// all would write the same.
+    pub async fn may_restore(&self, holds: bool) -> Result<bool, Unavailable> {
+        let condition = if holds { "XX" } else { "NX" };
+        let mut set = cmd("SET");
+        set.arg(RESTORING).arg("").arg(condition).arg("PX").arg(10_000);
+        let done: Option<String> = set.query_async(&mut self.commands.clone()).await?;
+        Ok(done.is_some())
+    }
+
+    pub async fn has_restored(&self) -> Result<(), Unavailable> {
+        Ok(cmd("DEL").arg(RESTORING).query_async(&mut self.commands.clone()).await?)
+    }
+
+    /// Writes back counts that are higher than what is there.
+    pub async fn restore(&self, counts: &[([u8; 17], Count)]) -> Result<(), Unavailable> {
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(RESTORE));
+        for page in counts.chunks(PAGE) {
+            let mut script = SCRIPT.prepare_invoke();
+            for (key, Count { count, window, expires }) in page {
+                script.key(attempts(key)).arg(count).arg(window).arg(expires);
+            }
+            let () = script.invoke_async(&mut self.commands.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is older than that in the log, in milliseconds since 1970.
+    pub async fn trim(&self, before: u64) -> Result<(), Unavailable> {
+        let mut trim = cmd("XTRIM");
+        trim.arg(SIGN_OUTS).arg("MINID").arg("~").arg(before);
+        Ok(trim.query_async(&mut self.commands.clone()).await?)
+    }
+}
+
+fn emptied() -> Unavailable {
+    Unavailable("it has lost what it held".to_owned())
+}
+
+fn attempts(key: &[u8; 17]) -> String {
+    key.iter().fold(ATTEMPTS.to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// As [`Link::add`] writes it. Others in the log are whatever a later version may put there.
+fn entry(fields: &[Vec<u8>]) -> Option<Change> {
+    let field = |name: &str| {
+        let mut pairs = fields.chunks_exact(2);
+        let value = &pairs.find(|pair| pair[0] == name.as_bytes())?[1];
+        str::from_utf8(value).ok()
+    };
+    let (user, epoch, until) =
+        (field("user")?.to_owned(), field("epoch")?.parse().ok()?, field("until")?.parse().ok()?);
+    match field("session") {
+        None => Some(Change::User { name: user, epoch, until }),
+        Some(id) => {
+            let id = id.parse::<cookie_session::SessionId>().ok()?.to_bytes();
+            Some(Change::Session { id, user, epoch, until })
+        }
+    }
+}
+
+/// The generation, and a new one where there is none; and the time. It is written even where it is there.
+const FIND: &str = "
+local generation = redis.call('GET', KEYS[1])
+if not generation or redis.call('EXISTS', KEYS[2]) == 0 then
+    generation = ARGV[1]
+    redis.call('DEL', KEYS[2])
+    redis.call('XADD', KEYS[2], '*', 'generation', generation)
+end
+redis.call('SET', KEYS[1], generation)
+local time = redis.call('TIME')
+return {generation, time[1] * 1000 + math.floor(time[2] / 1000)}
+";
+
+/// Keys: generation, pair, address; arguments: generation, deadline, and most, window, lock of each.
+const COUNT: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {2} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now > tonumber(ARGV[2]) then return {3} end
+for i = 3, 2, -1 do
+    local count = tonumber(redis.call('HGET', KEYS[i], 'count') or 0)
+    if count >= tonumber(ARGV[i * 3 - 3]) then
+        local left = math.max(redis.call('PTTL', KEYS[i]), 1)
+        return {1, i - 2, left, count, tonumber(redis.call('HGET', KEYS[i], 'window')), now + left}
+    end
+end
+local answer = {0}
+for i = 2, 3 do
+    local most, window, lock = tonumber(ARGV[i * 3 - 3]), tonumber(ARGV[i * 3 - 2]), tonumber(ARGV[i * 3 - 1])
+    local count = redis.call('HINCRBY', KEYS[i], 'count', 1)
+    local ends, expires
+    if count == 1 then
+        ends = now + window
+        expires = ends
+        redis.call('HSET', KEYS[i], 'window', ends)
+        redis.call('PEXPIREAT', KEYS[i], expires)
+    else
+        ends = tonumber(redis.call('HGET', KEYS[i], 'window'))
+        expires = now + redis.call('PTTL', KEYS[i])
+    end
+    if count == most then
+        expires = now + lock
+        redis.call('PEXPIREAT', KEYS[i], expires)
+    end
+    answer[#answer + 1] = count
+    answer[#answer + 1] = ends
+    answer[#answer + 1] = expires
+end
+return answer
+";
+
+/// Keys: epochs, pair, address; arguments: whether it was right, the user, and window, most of each.
+const SETTLE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local answer = {tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or 0)}
+for i = 2, 3 do
+    local window, most = ARGV[i * 2 - 1], tonumber(ARGV[i * 2])
+    local count, expires = -1, 0
+    if redis.call('HGET', KEYS[i], 'window') == window then
+        count = redis.call('HINCRBY', KEYS[i], 'count', -1)
+        if count <= 0 or (i == 2 and ARGV[1] == '1') then
+            count = 0
+            redis.call('DEL', KEYS[i])
+        else
+            if count + 1 == most then redis.call('PEXPIREAT', KEYS[i], window) end
+            expires = now + redis.call('PTTL', KEYS[i])
+        end
+    end
+    answer[#answer + 1] = {count, expires}
+end
+return answer
+";
+
+/// Keys: of counts; arguments: count, window and expiry of each.
+const RESTORE: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for i, key in ipairs(KEYS) do
+    local count, window, expires = ARGV[i * 3 - 2], ARGV[i * 3 - 1], ARGV[i * 3]
+    local there = tonumber(redis.call('HGET', key, 'count') or 0)
+    if there < tonumber(count) and tonumber(expires) > now then
+        redis.call('HSET', key, 'count', count, 'window', window)
+        redis.call('PEXPIREAT', key, expires)
+    end
+end
+";
+
+/// Keys: generation, sign-outs, epochs; arguments: generation, whether new, and session (or nothing), user, epoch, end of
+/// each. An epoch that is new is above all before it, whatever the clock of the instance that began it.
+const ADD: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+for i = 3, #ARGV, 4 do
+    local session, user, epoch, ends = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    if session ~= '' then
+        redis.call('XADD', KEYS[2], '*', 'session', session, 'user', user, 'epoch', epoch, 'until', ends)
+    else
+        local least = tonumber(redis.call('HGET', KEYS[3], user) or 0)
+        if ARGV[2] == '1' then least = least + 1 end
+        epoch = string.format('%.0f', math.max(least, tonumber(epoch)))
+        redis.call('HSET', KEYS[3], user, epoch)
+        redis.call('XADD', KEYS[2], '*', 'user', user, 'epoch', epoch, 'until', ends)
+    end
+end
+return 1
+";
