@@ -122,11 +122,15 @@ async fn follow_on(
             let most = LONGEST + Duration::from_secs(24 * 60 * 60);
             link.trim(milliseconds((app.clock)()).saturating_sub(most.as_millis() as u64)).await?;
         }
-        // One after the other, each when it has read what the one before has written.
+        // One after the other.
         if !place.missing.is_empty() && read < PAGE {
-            holds = link.may_restore(holds).await?;
+            let held = holds;
+            holds = link.may_restore(held).await?;
             if !holds {
                 tokio::time::sleep(PAUSE.0).await;
+            }
+            if !(held && holds) {
+                // First, what the one before has written.
                 continue;
             }
             let page: Vec<Change> = place.missing.values().take(PAGE).cloned().collect();

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod redis;
+
 use axum::Router;
 use browser_tests::{TempDir, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -294,6 +296,11 @@ impl Site {
         self.write(&format!("{folder}/certificate.pem"), &certificate.pem());
         self.write(&format!("{folder}/key.pem"), &key.serialize_pem());
         certificate.der().clone()
+    }
+
+    /// The issuer of its certificates, as PEM.
+    pub fn issuer(&self) -> String {
+        self.ca.pem()
     }
 
     fn run(&mut self) -> Result<(), String> {

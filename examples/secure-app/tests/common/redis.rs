@@ -1,0 +1,198 @@
+//! A Redis of the test's own, or a Valkey: `COOKIE_SESSION_REDIS` names another program.
+
+use browser_tests::{TempDir, spawn, wait_for};
+use redis::{Client, Connection, FromRedisValue, cmd};
+use std::{
+    fs, io,
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{self, Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
+    },
+    thread,
+};
+
+pub struct Redis {
+    folder: TempDir,
+    /// Of its own, so that no other program takes its place while it is stopped.
+    address: String,
+    arguments: Vec<String>,
+    process: Option<Child>,
+    scheme: &'static str,
+    password: Option<&'static str>,
+}
+
+impl Redis {
+    pub fn start() -> Redis {
+        let mut redis = Redis::prepared();
+        redis.start_again();
+        redis
+    }
+
+    /// It does not run yet.
+    pub fn prepared() -> Redis {
+        static NUMBER: AtomicU8 = AtomicU8::new(1);
+        let address = format!("127.77.{}.{}", process::id() % 256, NUMBER.fetch_add(1, SeqCst));
+        let (folder, arguments) = (TempDir::new(), Vec::new());
+        Redis { folder, address, arguments, process: None, scheme: "redis", password: None }
+    }
+
+    /// Starts it with a password, and TLS by this certificate and key. It is for the app alone.
+    pub fn started_with_tls(self, password: &'static str, certificate: &str, key: &str) -> Redis {
+        let mut redis = self;
+        let file = |name: &str, text: &str| {
+            let path = redis.folder.path().join(name);
+            fs::write(&path, text).expect("written");
+            path.display().to_string()
+        };
+        let (certificate, key) = (file("certificate.pem", certificate), file("key.pem", key));
+        redis.arguments = [
+            ["--port", "0"],
+            ["--tls-port", "6379"],
+            ["--tls-auth-clients", "no"],
+            ["--tls-cert-file", &certificate],
+            ["--tls-key-file", &key],
+            ["--requirepass", password],
+        ]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+        (redis.scheme, redis.password) = ("rediss", Some(password));
+        redis.run();
+        let address = format!("{}:6379", redis.address);
+        wait_for("Redis", || TcpStream::connect(&address).ok());
+        redis
+    }
+
+    /// Where it is, for the app.
+    pub fn url(&self) -> String {
+        let password = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
+        format!("{}://{password}{}:6379", self.scheme, self.address)
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Starts it, with nothing in it but what was saved.
+    pub fn start_again(&mut self) {
+        self.run();
+        wait_for("Redis", || self.try_connection());
+    }
+
+    fn run(&mut self) {
+        let program = std::env::var_os("COOKIE_SESSION_REDIS").map_or("redis-server".into(), PathBuf::from);
+        let mut command = Command::new(program);
+        command.args(["--bind", &self.address, "--save", "", "--appendonly", "no", "--dir"]);
+        command.arg(self.folder.path()).args(&self.arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.process = Some(spawn(&mut command, "Debian's package redis-server"));
+    }
+
+    /// It dies at once, and what is in it.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Its connections stay, and it answers nothing, until it is [resumed](Redis::resume).
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill runs").success());
+    }
+
+    fn try_connection(&self) -> Option<Connection> {
+        let mut connection = Client::open(self.url()).expect("an address").get_connection().ok()?;
+        cmd("PING").query::<String>(&mut connection).ok()?;
+        Some(connection)
+    }
+
+    /// `HGET key field`, and so on.
+    #[track_caller]
+    pub fn ask<R: FromRedisValue>(&self, command: &str) -> R {
+        let mut words = command.split(' ');
+        let mut connection = self.try_connection().expect("it runs");
+        cmd(words.next().expect("a command"))
+            .arg(words.collect::<Vec<_>>())
+            .query(&mut connection)
+            .unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// How often it was asked to do that since it started.
+    pub fn calls(&self, command: &str) -> u64 {
+        let info: String = self.ask("INFO commandstats");
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |line| line.split(',').next().expect("a number").parse().expect("a number"))
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The way of one instance to its Redis, which can be cut.
+pub struct Wire {
+    address: SocketAddr,
+    scheme: &'static str,
+    is_cut: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Wire {
+    pub fn to(redis: &Redis) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let wire = Wire { address, scheme: redis.scheme, is_cut: Arc::default(), streams: Arc::default() };
+        let (is_cut, streams) = (Arc::clone(&wire.is_cut), Arc::clone(&wire.streams));
+        let to = format!("{}:6379", redis.address);
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let Ok(far) = TcpStream::connect(&to) else { continue };
+                let mut streams = streams.lock().expect("no panic");
+                if is_cut.load(SeqCst) {
+                    continue;
+                }
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut to) = (from.try_clone().expect("one"), to.try_clone().expect("one"));
+                    thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                streams.extend([near, far]);
+            }
+        });
+        wire
+    }
+
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    pub fn cut(&self) {
+        let mut streams = self.streams.lock().expect("no panic");
+        self.is_cut.store(true, SeqCst);
+        for stream in streams.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub fn mend(&self) {
+        self.is_cut.store(false, SeqCst);
+    }
+}

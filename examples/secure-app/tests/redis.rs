@@ -1,0 +1,482 @@
+//! Several instances that share a Redis: what holds on all of them, and what is left while it is away.
+
+mod common;
+
+use browser_tests::wait_for;
+use common::{
+    PASSWORD, Program, Reply, Site, USER, at_once,
+    redis::{Redis, Wire},
+};
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    thread,
+    time::{Duration, Instant},
+};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const WRONG: &str = "wrong horse";
+const DEGRADED: &str = "Nobody can sign in at the moment";
+
+/// So many instances, with keys that are the same.
+fn fleet<const MANY: usize>(redis: &Redis) -> [Site; MANY] {
+    let key = common::new_key();
+    std::array::from_fn(|_| prepared(redis, &key).started())
+}
+
+fn prepared(redis: &Redis, key: &str) -> Site {
+    let mut site = Site::prepared("");
+    site.key = key.to_owned();
+    site.configure(&settings(redis), &format!("primary = '{key}'"));
+    site
+}
+
+fn settings(redis: &Redis) -> String {
+    format!("redis_url = '{}'\ntrusted_proxies = ['127.0.0.1/32']", redis.url())
+}
+
+/// Wrong passwords that are counted, without the time that checking each takes.
+#[track_caller]
+fn count(site: &Site, times: usize) {
+    for _ in 0..times {
+        let here: IpAddr = "127.0.0.1".parse().unwrap();
+        let attempt = site.runtime().block_on(site.app().limits.begin(USER, here));
+        let _ = attempt.expect("it is counted");
+    }
+}
+
+fn statuses(replies: &[Reply], status: u16) -> usize {
+    replies.iter().filter(|reply| reply.status == status).count()
+}
+
+#[track_caller]
+fn is_up(site: &Site) {
+    wait_for("Redis to be reached", || (!site.app().is_degraded()).then_some(()));
+}
+
+#[track_caller]
+fn is_down(site: &Site) {
+    wait_for("Redis to be lost", || site.app().is_degraded().then_some(()));
+}
+
+/// All instances refuse these cookies.
+#[track_caller]
+fn is_nobody(sites: &[Site], cookies: &str) {
+    for (number, site) in sites.iter().enumerate() {
+        wait_for(&format!("instance {number} to refuse it"), || site.user(cookies).is_none().then_some(()));
+    }
+}
+
+/// Users who go on using all instances, for as long as something is done. None of their requests goes wrong.
+fn under_load<R>(sites: &[Site], cookies: &str, work: impl FnOnce() -> R) -> R {
+    let (ends, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let (ends, requests) = (&ends, &requests);
+            scope.spawn(move || {
+                for number in client.. {
+                    if ends.load(SeqCst) {
+                        break;
+                    }
+                    assert_eq!(sites[number % sites.len()].user(cookies).as_deref(), Some(USER));
+                    requests.fetch_add(1, SeqCst);
+                }
+            });
+        }
+        // Also if it panics: nobody would end otherwise.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let so_far = requests.load(SeqCst);
+        if result.is_ok() {
+            wait_for("more requests", || (requests.load(SeqCst) > so_far + 20).then_some(()));
+        }
+        ends.store(true, SeqCst);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+// ---------------------------------------------------------------------------------------------- Signing in
+
+#[test]
+fn of_guesses_at_all_instances_in_parallel_ten_are_looked_at() {
+    let redis = Redis::start();
+    let sites: [Site; 3] = fleet(&redis);
+    let replies = at_once(45, |number| sites[number % 3].log_in("", USER, WRONG));
+    assert_eq!((statuses(&replies, 403), statuses(&replies, 429)), (10, 35));
+    for site in &sites {
+        let reply = site.log_in("", USER, PASSWORD);
+        assert_eq!(reply.status, 429, "the right one is not looked at either");
+        let retry_after: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+        assert!((3590..=3600).contains(&retry_after), "{retry_after}");
+    }
+}
+
+#[test]
+fn a_lock_ends_on_all_instances_when_redis_says_so() {
+    let redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    count(&sites[0], 10);
+    assert_eq!(sites[1].log_in("", USER, PASSWORD).status, 429);
+    let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:00*");
+    assert_eq!(keys.len(), 1);
+    let _: bool = redis.ask(&format!("PEXPIRE {} 1", keys[0]));
+    wait_for("the end", || (sites[1].log_in("", USER, PASSWORD).status == 303).then_some(()));
+    assert_eq!(sites[0].log_in("", USER, PASSWORD).status, 303);
+}
+
+#[test]
+fn a_right_password_gives_back_what_was_counted_on_any_instance() {
+    let redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    count(&sites[0], 9);
+    assert_eq!(sites[1].log_in("", USER, PASSWORD).status, 303);
+    let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:00*");
+    assert!(keys.is_empty(), "of this name and address: {keys:?}");
+    let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:01*");
+    assert_eq!(redis.ask::<u32>(&format!("HGET {} count", keys[0])), 9, "of the address");
+    // The tenth in a row, looked at in parallel with others of which one is right.
+    count(&sites[0], 9);
+    assert_eq!(sites[0].log_in("", USER, PASSWORD).status, 303, "the tenth one");
+    count(&sites[1], 9);
+}
+
+#[test]
+fn an_attempt_at_the_limit_that_turns_out_right_leaves_no_lock_at_the_address() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let here: IpAddr = "127.0.0.1".parse().unwrap();
+    site.runtime().block_on(async {
+        for number in 0..99 {
+            let _ = site.app().limits.begin(&format!("user-{number}"), here).await.unwrap();
+        }
+    });
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 303, "the hundredth");
+    assert_eq!(site.log_in("", USER, WRONG).status, 403, "the hundredth again");
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 429);
+}
+
+// ---------------------------------------------------------------------------------------------- Signing out
+
+#[test]
+fn a_sign_out_holds_on_all_instances_within_a_second() {
+    let redis = Redis::start();
+    let sites: [Site; 3] = fleet(&redis);
+    for path in ["/logout", "/logout/everywhere"] {
+        let cookies = sites[0].signed_in();
+        for site in &sites {
+            assert_eq!(site.user(&cookies).as_deref(), Some(USER), "{path}");
+        }
+        assert_eq!(sites[1].post(path, &cookies, "").status, 303);
+        let begin = Instant::now();
+        is_nobody(&sites, &cookies);
+        assert!(begin.elapsed() < Duration::from_secs(1), "{path}: {:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn who_signs_out_everywhere_and_in_again_elsewhere_is_in() {
+    let redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    // Its clock makes an epoch that is far ahead of the other one's.
+    sites[0].advance(HOUR);
+    for _ in 0..3 {
+        let cookies = sites[1].signed_in();
+        assert_eq!(sites[0].post("/logout/everywhere", &cookies, "").status, 303);
+        let again = sites[1].signed_in();
+        is_nobody(&sites, &cookies);
+        for site in &sites {
+            assert_eq!(site.user(&again).as_deref(), Some(USER));
+        }
+    }
+}
+
+#[test]
+fn a_sign_out_everywhere_that_arrives_late_and_by_a_clock_that_is_behind_ends_all_sessions_so_far() {
+    let redis = Redis::start();
+    let mut sites: [Site; 3] = fleet(&redis);
+    sites[0].advance(6 * HOUR);
+    let wire = Wire::to(&redis);
+    let key = sites[2].key.clone();
+    sites[2].configure(&format!("redis_url = '{}'", wire.url()), &format!("primary = '{key}'"));
+    sites[2].restart();
+    let earlier = sites[2].signed_in();
+    wire.cut();
+    is_down(&sites[2]);
+    sites[0].post("/logout/everywhere", &sites[0].signed_in(), "");
+    // Of an epoch of six hours ahead, of which the third instance has not heard.
+    let ahead = sites[1].signed_in();
+    assert_eq!(sites[2].user(&earlier).as_deref(), Some(USER));
+    assert_eq!(sites[2].post("/logout/everywhere", &earlier, "").status, 303);
+    assert_eq!(sites[1].user(&ahead).as_deref(), Some(USER), "nobody has heard of it");
+    wire.mend();
+    is_nobody(&sites, &ahead);
+    let again = sites[2].signed_in();
+    sites.iter().for_each(|site| assert_eq!(site.user(&again).as_deref(), Some(USER)));
+}
+
+#[test]
+fn a_request_of_a_session_asks_redis_nothing() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let cookies = site.signed_in();
+    let _: () = redis.ask("CONFIG RESETSTAT");
+    for _ in 0..200 {
+        assert_eq!(site.user(&cookies).as_deref(), Some(USER));
+    }
+    let info: String = redis.ask("INFO commandstats");
+    let commands: Vec<&str> =
+        info.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next()).collect();
+    // What keeps in step, and the test itself.
+    let known = [
+        "xread",
+        "get",
+        "exists",
+        "info",
+        "ping",
+        "client|setinfo",
+        "config|resetstat",
+        "hello",
+        "select",
+        "xtrim",
+    ];
+    assert!(commands.iter().all(|command| known.contains(command)), "{commands:?}");
+    assert!(redis.calls("xread") + redis.calls("get") < 50, "{info}");
+}
+
+#[test]
+fn a_new_instance_knows_who_signed_out_before() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let (one, two) = (site.signed_in(), site.signed_in());
+    site.post("/logout", &one, "");
+    let sites = [prepared(&redis, &site.key).started()];
+    assert_eq!(sites[0].user(&one), None);
+    assert_eq!(sites[0].user(&two).as_deref(), Some(USER));
+}
+
+// ---------------------------------------------------------------------------------------------- Redis is away
+
+/// What holds while Redis is away, and after.
+fn while_away(
+    sites: &[Site],
+    redis: &mut Redis,
+    goes: impl FnOnce(&mut Redis),
+    comes: impl FnOnce(&mut Redis),
+) {
+    let (stays, ends) = (sites[0].signed_in(), sites[0].signed_in());
+    under_load(sites, &stays, || {
+        goes(redis);
+        for site in sites {
+            // The first may have been sent before it was known.
+            site.log_in("", USER, PASSWORD);
+            is_down(site);
+            let begin = Instant::now();
+            let replies: Vec<_> = (0..10).map(|_| site.log_in("", USER, PASSWORD)).collect();
+            assert_eq!(statuses(&replies, 503), 10);
+            assert!(replies.iter().all(|reply| reply.header("retry-after") == Some("1")));
+            assert!(begin.elapsed() < Duration::from_secs(1), "ten at once: {:?}", begin.elapsed());
+            assert!(site.get("/login", "").body.contains(DEGRADED));
+            assert!(site.get("/", &stays).body.contains(DEGRADED));
+            assert_eq!(site.get("/health", "").status, 200, "a load balancer does not take them all away");
+        }
+        let reply = sites[1].post("/logout", &ends, "");
+        assert_eq!(reply.status, 303);
+        assert!(sites[1].get("/", &reply.cookies()).body.contains(DEGRADED));
+        assert_eq!(sites[1].user(&ends), None, "here it holds at once");
+        assert_eq!(sites[0].user(&ends).as_deref(), Some(USER), "there it cannot be known");
+        comes(redis);
+        sites.iter().for_each(is_up);
+        is_nobody(sites, &ends);
+        for site in sites {
+            assert_eq!(site.log_in("", USER, PASSWORD).status, 303);
+            assert!(!site.get("/", &stays).body.contains(DEGRADED));
+        }
+    });
+}
+
+#[test]
+fn while_redis_is_stopped_signed_in_users_go_on_and_sign_outs_are_delivered_later() {
+    let mut redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    while_away(&sites, &mut redis, Redis::kill, Redis::start_again);
+}
+
+#[test]
+fn while_redis_is_paused_signed_in_users_go_on_and_sign_outs_are_delivered_later() {
+    let mut redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    while_away(&sites, &mut redis, |redis| redis.pause(), |redis| redis.resume());
+    let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:*");
+    assert!(keys.is_empty(), "what nobody waited for any more was counted: {keys:?}");
+}
+
+#[test]
+fn a_redis_that_is_full_or_a_replica_is_as_one_that_is_away() {
+    let mut redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    let set = |setting: &'static str| move |redis: &mut Redis| redis.ask::<()>(setting);
+    while_away(&sites, &mut redis, set("CONFIG SET maxmemory 1"), set("CONFIG SET maxmemory 0"));
+    while_away(&sites, &mut redis, set("REPLICAOF 127.0.0.1 1"), set("REPLICAOF NO ONE"));
+}
+
+#[test]
+fn what_redis_lost_is_written_back_by_whoever_knows_it() {
+    let mut redis = Redis::start();
+    let losses: [fn(&mut Redis); 4] = [
+        |redis| redis.ask("FLUSHALL"),
+        |redis| {
+            redis.kill();
+            redis.start_again();
+        },
+        |redis| redis.ask("DEL secure-app:sign-outs"),
+        |redis| redis.ask("DEL secure-app:generation"),
+    ];
+    let sites: [Site; 3] = fleet(&redis);
+    for (number, lose) in losses.into_iter().enumerate() {
+        let (stays, one, two, three) =
+            (sites[0].signed_in(), sites[0].signed_in(), sites[1].signed_in(), sites[2].signed_in());
+        sites[0].post("/logout", &one, "");
+        sites[1].post("/logout", &two, "");
+        is_nobody(&sites, &one);
+        is_nobody(&sites, &two);
+        count(&sites[0], 9);
+        under_load(&sites, &stays, || {
+            let before = sites.each_ref().map(|site| site.app().shared.as_ref().unwrap().connections());
+            lose(&mut redis);
+            for (site, before) in sites.iter().zip(before) {
+                let shared = site.app().shared.as_ref().unwrap();
+                wait_for("it to be noticed", || (shared.connections() > before).then_some(()));
+            }
+            sites[2].post("/logout", &three, "");
+            is_nobody(&sites, &three);
+        });
+        // As often as there are instances, less is not known to have come to an end: the log is read by one that is new.
+        let entries = 3 * (number + 1);
+        wait_for("all that was signed out", || {
+            (redis.ask::<usize>("XLEN secure-app:sign-outs") > entries).then_some(())
+        });
+        let new = [prepared(&redis, &sites[0].key).started()];
+        for cookies in [&one, &two, &three] {
+            is_nobody(&new, cookies);
+        }
+        assert_eq!(new[0].user(&stays).as_deref(), Some(USER));
+        // The count is there as well.
+        assert_eq!(sites[1].log_in("", USER, WRONG).status, 403, "the tenth one");
+        assert_eq!(sites[2].log_in("", USER, PASSWORD).status, 429);
+        let _: usize = redis.ask("EVAL return(#redis.call('keys','secure-app:attempts:*')) 0");
+        for key in redis.ask::<Vec<String>>("KEYS secure-app:attempts:*") {
+            let _: bool = redis.ask(&format!("PEXPIRE {key} 1"));
+        }
+        wait_for("the end of the lock", || (sites[1].log_in("", USER, PASSWORD).status == 303).then_some(()));
+    }
+}
+
+#[test]
+fn what_a_redis_of_some_minutes_ago_does_not_have_is_written_back() {
+    let mut redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    let (one, two) = (sites[0].signed_in(), sites[0].signed_in());
+    sites[0].post("/logout", &one, "");
+    is_nobody(&sites, &one);
+    let _: () = redis.ask("SAVE");
+    sites[1].post("/logout", &two, "");
+    is_nobody(&sites, &two);
+    assert_eq!(redis.ask::<usize>("XLEN secure-app:sign-outs"), 3);
+    redis.kill();
+    redis.start_again();
+    wait_for("what was missing", || (redis.ask::<usize>("XLEN secure-app:sign-outs") == 3).then_some(()));
+    is_nobody(&[prepared(&redis, &sites[0].key).started()], &two);
+}
+
+#[test]
+fn sign_outs_that_were_not_delivered_before_a_restart_are_after_it() {
+    let mut redis = Redis::start();
+    let mut sites: [Site; 2] = fleet(&redis);
+    let (one, two) = (sites[0].signed_in(), sites[1].signed_in());
+    redis.kill();
+    sites.iter().for_each(is_down);
+    sites[0].post("/logout", &one, "");
+    // It has heard of all others before, so it starts.
+    sites[0].restart();
+    assert_eq!(sites[0].user(&one), None);
+    assert_eq!(sites[0].user(&two).as_deref(), Some(USER));
+    assert!(sites[0].app().is_degraded());
+    redis.start_again();
+    is_nobody(&sites, &one);
+}
+
+#[test]
+fn an_instance_that_never_heard_who_signed_out_does_not_start_without_redis() {
+    let mut redis = Redis::prepared();
+    let site = prepared(&redis, &common::new_key());
+    let (status, output) = Program::start(&site.file(), &[]).ended();
+    assert!(!status.success());
+    assert!(output.contains("redis_url: Redis is not reached"), "{output}");
+    redis.start_again();
+    site.started();
+}
+
+#[test]
+fn the_log_says_what_is_lost_and_when_it_is_back() {
+    let mut redis = Redis::start();
+    let mut site = prepared(&redis, &common::new_key());
+    site.start_program(&[]);
+    let program = site.its_program();
+    program.says("Redis: in step with all other instances");
+    redis.kill();
+    program.says("Redis: nobody signs in until it is back");
+    let lines = program.output().lines().filter(|line| line.contains("nobody signs in")).count();
+    redis.start_again();
+    wait_for("the second time", || {
+        (program.output().matches("in step with all other instances").count() == 2).then_some(())
+    });
+    assert_eq!(lines, 1);
+    assert_eq!(program.output().matches("nobody signs in until").count(), 1, "{}", program.output());
+}
+
+// ---------------------------------------------------------------------------------------------- Its address
+
+#[test]
+fn redis_is_reached_over_tls_and_with_a_password_that_no_error_shows() {
+    const SECRET: &str = "opensesame";
+    let redis = Redis::prepared();
+    let mut site = Site::prepared("");
+    let issuer = site.write("issuer.pem", &site.issuer()).display().to_string();
+    site.write_certificate(redis.address());
+    let read = |name: &str| std::fs::read_to_string(site.folder.path().join(name)).unwrap();
+    let redis = redis.started_with_tls(SECRET, &read("certificate.pem"), &read("key.pem"));
+    site.write_certificate("localhost");
+    let url = redis.url();
+    site.start_program(&[("REDIS_URL", &url), ("SSL_CERT_FILE", &issuer)]);
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 303);
+    let other = "another";
+    for (url, environment, reason) in [
+        (url.replace(SECRET, other), ("SSL_CERT_FILE", &*issuer), "it refuses user name or password"),
+        (url.clone(), ("RUST_BACKTRACE", "0"), "UnknownIssuer"),
+    ] {
+        let site = Site::prepared("");
+        let (status, output) = Program::start(&site.file(), &[("REDIS_URL", &url), environment]).ended();
+        assert!(!status.success());
+        assert!(output.contains(reason), "{output}");
+        assert!(!output.contains(SECRET) && !output.contains(other), "{output}");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_or_keys_that_no_other_instance_has_are_refused_at_the_start() {
+    for (settings, keys, refusal) in [
+        ("redis_url = 'secret'", true, "redis_url: expected redis://"),
+        ("redis_url = 'http://user:secret@localhost'", true, "redis_url: expected redis://"),
+        ("redis_url = 'redis://127.0.0.1'", false, "session.keys: expected a table with primary_file"),
+    ] {
+        let site = Site::prepared("");
+        let text = if keys {
+            format!("{settings}\n[session.keys]\nprimary = '{}'\n", site.key)
+        } else {
+            settings.to_owned()
+        };
+        let file = site.write("other.toml", &text);
+        let (status, output) = Program::start(&file, &[]).ended();
+        assert!(!status.success());
+        assert!(output.contains(refusal) && !output.contains("secret"), "{output}");
+    }
+}
