@@ -26,7 +26,7 @@ const MOST_SESSIONS: usize = 10_000;
 pub const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 pub struct Denylist {
-    users: RwLock<HashMap<String, SignedOut>>,
+    users: RwLock<HashMap<Box<str>, SignedOut>>,
     store: Store,
     shared: Option<Arc<Shared>>,
     clock: Clock,
@@ -37,8 +37,14 @@ pub struct Denylist {
 struct SignedOut {
     /// The user's epoch, which began at this time: sessions of earlier ones are over. And when it may be forgotten.
     everywhere: Option<(u64, u64)>,
-    /// The epoch of each, and when it may be forgotten.
-    sessions: HashMap<SessionId, (u64, u64)>,
+    /// Sorted, and no longer than it must be: there may be many users with one.
+    sessions: Vec<One>,
+}
+
+struct One {
+    id: SessionId,
+    epoch: u64,
+    until: u64,
 }
 
 impl SignedOut {
@@ -46,14 +52,35 @@ impl SignedOut {
         self.everywhere.map_or(0, |(epoch, _)| epoch)
     }
 
+    fn holds(&self, id: SessionId) -> Result<usize, usize> {
+        self.sessions.binary_search_by_key(&id, |one| one.id)
+    }
+
+    /// Whether it is new.
+    fn add(&mut self, one: One) -> bool {
+        let Err(place) = self.holds(one.id) else { return false };
+        // By half as much again, from one on.
+        if self.sessions.len() == self.sessions.capacity() {
+            self.sessions.reserve_exact(self.sessions.len() / 2 + 1);
+        }
+        self.sessions.insert(place, one);
+        true
+    }
+
     /// Begins an epoch, which stands for all sessions of earlier ones.
     fn begin(&mut self, name: &str, epoch: u64, until: u64) -> Vec<Change> {
         self.everywhere = Some((epoch, until));
-        let earlier = self.sessions.extract_if(|_, (its, _)| *its < epoch);
-        let mut changes: Vec<_> =
-            earlier.map(|(id, _)| Change::ForgetSession { id: id.to_bytes() }).collect();
+        let earlier = self.sessions.extract_if(.., |one| one.epoch < epoch);
+        let mut changes: Vec<_> = earlier.map(|one| one.forget()).collect();
+        self.sessions.shrink_to_fit();
         changes.push(Change::User { name: name.to_owned(), epoch, until });
         changes
+    }
+}
+
+impl One {
+    fn forget(&self) -> Change {
+        Change::ForgetSession { id: self.id.to_bytes() }
     }
 }
 
@@ -75,9 +102,7 @@ impl Denylist {
     /// Whether a session was signed out, by itself or with all of its user's.
     pub fn refuses(&self, id: SessionId, user: &str, epoch: u64) -> bool {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users
-            .get(user)
-            .is_some_and(|signed_out| epoch < signed_out.epoch() || signed_out.sessions.contains_key(&id))
+        users.get(user).is_some_and(|signed_out| epoch < signed_out.epoch() || signed_out.holds(id).is_ok())
     }
 
     /// Refuses one session of this user's epoch from now on, here at once, and returns when that is on disk and the other
@@ -86,9 +111,9 @@ impl Denylist {
         let until = milliseconds(meta.renewed_at() + LONGEST + CLOCK_SKEW);
         let (written, change) = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-            let signed_out = users.entry(user.to_owned()).or_default();
+            let signed_out = users.entry(user.into()).or_default();
             if signed_out.sessions.len() < MOST_SESSIONS {
-                signed_out.sessions.insert(meta.id(), (epoch, until));
+                signed_out.add(One { id: meta.id(), epoch, until });
                 let id = meta.id().to_bytes();
                 let change = Change::Session { id, user: user.to_owned(), epoch, until };
                 (self.store.write(vec![change.clone()]), Some(change))
@@ -106,7 +131,7 @@ impl Denylist {
     pub async fn sign_out_everywhere(&self, user: &str, epoch: u64) -> Result<(), StoreError> {
         let (written, change) = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-            let changes = self.next_epoch(user, epoch, users.entry(user.to_owned()).or_default());
+            let changes = self.next_epoch(user, epoch, users.entry(user.into()).or_default());
             let last = changes.last().cloned();
             (self.store.write(changes), last)
         };
@@ -126,10 +151,13 @@ impl Denylist {
         }
     }
 
-    /// Takes over what other instances have done, and returns when it is on disk.
-    pub async fn merge(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    /// Takes over what other instances have done. Where something of it is new, the future ends when that is on disk.
+    pub fn merge(
+        &self,
+        changes: Vec<Change>,
+    ) -> Option<impl Future<Output = Result<(), StoreError>> + Send + use<>> {
         let new = self.take_over(changes);
-        if new.is_empty() { Ok(()) } else { self.store.write(new).await }
+        (!new.is_empty()).then(|| self.store.write(new))
     }
 
     /// Returns what of it was new. Of a user's epochs the highest counts; what an epoch stands for is left out.
@@ -139,15 +167,19 @@ impl Denylist {
         for change in changes {
             match &change {
                 Change::Session { id, user, epoch, until } => {
-                    let signed_out = users.entry(user.clone()).or_default();
+                    let signed_out = users.entry(user.as_str().into()).or_default();
                     if *epoch >= signed_out.epoch()
-                        && signed_out.sessions.insert(SessionId::from_bytes(*id), (*epoch, *until)).is_none()
+                        && signed_out.add(One {
+                            id: SessionId::from_bytes(*id),
+                            epoch: *epoch,
+                            until: *until,
+                        })
                     {
                         new.push(change);
                     }
                 }
                 Change::User { name, epoch, until } => {
-                    let signed_out = users.entry(name.clone()).or_default();
+                    let signed_out = users.entry(name.as_str().into()).or_default();
                     if *epoch > signed_out.epoch() {
                         new.extend(signed_out.begin(name, *epoch, *until));
                     }
@@ -163,12 +195,12 @@ impl Denylist {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         let mut entries = Vec::new();
         for (user, signed_out) in &*users {
-            for (id, (epoch, until)) in &signed_out.sessions {
+            for One { id, epoch, until } in &signed_out.sessions {
                 let (epoch, until) = (*epoch, *until);
-                entries.push(Change::Session { id: id.to_bytes(), user: user.clone(), epoch, until });
+                entries.push(Change::Session { id: id.to_bytes(), user: user.to_string(), epoch, until });
             }
             if let Some((epoch, until)) = signed_out.everywhere {
-                entries.push(Change::User { name: user.clone(), epoch, until });
+                entries.push(Change::User { name: user.to_string(), epoch, until });
             }
         }
         entries
@@ -181,14 +213,10 @@ impl Denylist {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
             let mut changes = Vec::new();
             users.retain(|name, signed_out| {
-                signed_out.sessions.retain(|id, (_, until)| {
-                    if *until <= now {
-                        changes.push(Change::ForgetSession { id: id.to_bytes() });
-                    }
-                    *until > now
-                });
+                let expired = signed_out.sessions.extract_if(.., |one| one.until <= now);
+                changes.extend(expired.map(|one| one.forget()));
                 if signed_out.everywhere.take_if(|(_, until)| *until <= now).is_some() {
-                    changes.push(Change::ForgetUser { name: name.clone() });
+                    changes.push(Change::ForgetUser { name: name.to_string() });
                 }
                 signed_out.everywhere.is_some() || !signed_out.sessions.is_empty()
             });

@@ -14,16 +14,19 @@ use crate::{
 };
 use redis::aio::MultiplexedConnection;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     convert::Infallible,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
+use tokio::task::JoinHandle;
 
 /// Before Redis is tried again: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How long a new instance waits to hear of the sign-outs so far.
+/// How long a new instance waits to hear of the sign-outs so far, or of some more of them.
 pub const FILL: Duration = Duration::from_secs(5);
+/// How many pages may be read that are not on disk.
+const AHEAD: usize = 16;
 /// How often the log is shortened.
 const TRIM: Duration = Duration::from_secs(60 * 60);
 
@@ -35,17 +38,26 @@ struct Place {
     last: String,
     /// What this instance knows, less what it has read there.
     missing: HashMap<(u8, Vec<u8>), Change>,
+    /// What was read last, on its way to the disk.
+    written: VecDeque<JoinHandle<()>>,
 }
 
-/// Keeps in step for as long as the future is polled. Says once when it is.
-pub async fn keep(app: Arc<App>, shared: Arc<Shared>, filled: mpsc::Sender<()>) {
+/// What an instance has heard of the sign-outs so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    More,
+    All,
+}
+
+/// Keeps in step for as long as the future is polled. Tells how it gets there.
+pub async fn keep(app: Arc<App>, shared: Arc<Shared>, heard: mpsc::Sender<Heard>) {
     let mut place = Place::default();
-    let mut filled = Some(filled);
+    let mut heard = Some(heard);
     let mut pause = PAUSE.0;
     let mut is_known = false;
     loop {
         let before = shared.connections();
-        let Err(error) = step(&app, &shared, &mut place, &mut filled).await;
+        let Err(error) = step(&app, &shared, &mut place, &mut heard).await;
         shared.lose_link();
         if shared.connections() != before {
             (pause, is_known) = (PAUSE.0, false);
@@ -73,7 +85,7 @@ async fn step(
     app: &App,
     shared: &Shared,
     place: &mut Place,
-    filled: &mut Option<mpsc::Sender<()>>,
+    heard: &mut Option<mpsc::Sender<Heard>>,
 ) -> Result<Infallible, Unavailable> {
     let (link, mut reader) = shared.connect().await?;
     let link = Arc::new(link);
@@ -82,16 +94,19 @@ async fn step(
         // Before any attempt is counted over this link.
         link.restore(&app.limits.counts()).await?;
         let missing = app.denylist.entries().into_iter().map(|change| (change.about(), change)).collect();
-        *place = Place { of, last: "0-0".to_owned(), missing };
+        *place = Place { of, last: "0-0".to_owned(), missing, written: VecDeque::new() };
     }
-    while follow(app, place, &mut reader, Duration::ZERO).await? == PAGE {}
+    while follow(app, place, &mut reader, Duration::ZERO).await? == PAGE {
+        // Whoever does not wait any more need not know.
+        let _ = heard.as_ref().map(|heard| heard.send(Heard::More));
+    }
     let waiting = shared.waiting();
     shared.use_link(&link);
     tracing::info!(waiting, missing = place.missing.len(), "Redis: in step with all other instances");
-    if let Some(filled) = filled.take() {
+    if let Some(heard) = heard.take() {
         // On disk it may be a moment later: until then a restart waits.
         drop(app.store.write(vec![Change::Filled]));
-        let _ = filled.send(());
+        let _ = heard.send(Heard::All);
     }
     tokio::select! {
         error = follow_on(app, place, &link, &mut reader) => error,
@@ -166,7 +181,15 @@ async fn follow(
         }
         changes.push(change);
     }
-    // A disk that says no is the writer's to log, and to try again.
-    let _ = app.denylist.merge(changes).await;
+    if let Some(written) = app.denylist.merge(changes) {
+        // A disk that says no is the writer's to log, and to try again.
+        place.written.push_back(tokio::spawn(async { drop(written.await) }));
+    }
+    // It need not wait for a slow disk, nor run away from it.
+    if place.written.len() > AHEAD
+        && let Some(first) = place.written.pop_front()
+    {
+        let _ = first.await;
+    }
     Ok(read)
 }

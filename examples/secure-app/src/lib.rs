@@ -26,6 +26,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     denylist::Denylist,
+    fleet::Heard,
     headers::Headers,
     host::Hosts,
     limits::Limits,
@@ -126,8 +127,9 @@ impl Running {
             let (sender, receiver) = mpsc::channel();
             tasks.push(tokio::spawn(fleet::keep(Arc::clone(&app), Arc::clone(shared), sender)));
             // This thread waits, the runtime's others work.
-            let is_filled = receiver.recv_timeout(fleet::FILL).is_ok();
-            if !is_filled && !filled {
+            let last = std::iter::from_fn(|| receiver.recv_timeout(fleet::FILL).ok())
+                .find(|heard| *heard == Heard::All);
+            if last.is_none() && !filled {
                 return Err("redis_url: Redis is not reached, as the log says, and this instance has never heard who \
                      signed out: it would let them in"
                     .to_owned());

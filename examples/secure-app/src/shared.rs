@@ -175,7 +175,7 @@ impl Shared {
         self.link.load_full().ok_or_else(|| Unavailable("Redis is not reached".to_owned()))
     }
 
-    /// Runs a script; what goes wrong breaks the link, so that those who come next need not wait.
+    /// Runs a script; what goes wrong ends the link, so that those who come next need not wait.
     async fn run<T: FromRedisValue>(
         &self,
         link: &Link,
@@ -188,7 +188,6 @@ impl Shared {
     fn give_up(&self, link: &Link, error: Unavailable) -> Unavailable {
         let current = self.link.load();
         if current.as_ref().is_some_and(|current| std::ptr::eq(&**current, link)) {
-            self.link.store(None);
             self.broken.send_replace(Some(error.clone()));
         }
         error

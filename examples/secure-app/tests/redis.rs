@@ -7,13 +7,16 @@ use common::{
     PASSWORD, Program, Reply, Site, USER, at_once,
     redis::{Redis, Wire},
 };
+use cookie_session::SessionId;
+use secure_app::limits::Refused;
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
 
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const WRONG: &str = "wrong horse";
 const DEGRADED: &str = "Nobody can sign in at the moment";
@@ -39,8 +42,7 @@ fn settings(redis: &Redis) -> String {
 #[track_caller]
 fn count(site: &Site, times: usize) {
     for _ in 0..times {
-        let here: IpAddr = "127.0.0.1".parse().unwrap();
-        let attempt = site.runtime().block_on(site.app().limits.begin(USER, here));
+        let attempt = site.runtime().block_on(site.app().limits.begin(USER, HERE));
         let _ = attempt.expect("it is counted");
     }
 }
@@ -143,15 +145,69 @@ fn a_right_password_gives_back_what_was_counted_on_any_instance() {
 fn an_attempt_at_the_limit_that_turns_out_right_leaves_no_lock_at_the_address() {
     let redis = Redis::start();
     let [site] = fleet(&redis);
-    let here: IpAddr = "127.0.0.1".parse().unwrap();
     site.runtime().block_on(async {
         for number in 0..99 {
-            let _ = site.app().limits.begin(&format!("user-{number}"), here).await.unwrap();
+            let _ = site.app().limits.begin(&format!("user-{number}"), HERE).await.unwrap();
         }
     });
     assert_eq!(site.log_in("", USER, PASSWORD).status, 303, "the hundredth");
     assert_eq!(site.log_in("", USER, WRONG).status, 403, "the hundredth again");
     assert_eq!(site.log_in("", USER, PASSWORD).status, 429);
+}
+
+#[test]
+fn an_attempt_that_is_given_back_at_the_limit_takes_the_lock_with_it() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    count(&site, 9);
+    site.runtime().block_on(async {
+        let limits = &site.app().limits;
+        let tenth = limits.begin(USER, HERE).await.unwrap();
+        limits.give_back(tenth).await.unwrap();
+    });
+    let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:00*");
+    let left = Duration::from_millis(redis.ask(&format!("PTTL {}", keys[0])));
+    assert!(left > 89 * 24 * HOUR, "as long as the window, not as the lock: {left:?}");
+    count(&site, 1);
+}
+
+#[test]
+fn an_attempt_of_an_earlier_window_takes_nothing_from_this_one() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    site.runtime().block_on(async {
+        let limits = &site.app().limits;
+        let early = limits.begin(USER, HERE).await.unwrap();
+        for key in redis.ask::<Vec<String>>("KEYS secure-app:attempts:*") {
+            let _: bool = redis.ask(&format!("DEL {key}"));
+        }
+        // Another millisecond, so that it is another window.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let _ = limits.begin(USER, HERE).await.unwrap();
+        limits.give_back(early).await.unwrap();
+    });
+    for key in redis.ask::<Vec<String>>("KEYS secure-app:attempts:*") {
+        assert_eq!(redis.ask::<u32>(&format!("HGET {key} count")), 1);
+    }
+}
+
+#[test]
+fn no_attempt_is_counted_where_the_ones_before_are_lost() {
+    let redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    count(&sites[0], 9);
+    let _: () = redis.ask("FLUSHALL");
+    let counted = sites[0].runtime().block_on(async {
+        let mut counted = 0;
+        loop {
+            match sites[0].app().limits.begin(USER, HERE).await {
+                Ok(_) => counted += 1,
+                Err(Refused::RetryAfter(_)) => break counted,
+                Err(Refused::Failed(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    });
+    assert_eq!(counted, 1, "the tenth");
 }
 
 // ---------------------------------------------------------------------------------------------- Signing out
@@ -187,6 +243,36 @@ fn who_signs_out_everywhere_and_in_again_elsewhere_is_in() {
             assert_eq!(site.user(&again).as_deref(), Some(USER));
         }
     }
+}
+
+#[test]
+fn a_session_has_the_users_epoch_of_redis_which_this_instance_may_not_have_heard_of() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let _: () = redis.ask(&format!("HSET secure-app:epochs {USER} 1700000000000"));
+    let (before, cookies) = (site.app().denylist.epoch(USER), site.signed_in());
+    assert_eq!(before, 0);
+    let _: String = redis
+        .ask(&format!("XADD secure-app:sign-outs * user {USER} epoch 1700000000000 until 4000000000000"));
+    wait_for("the epoch", || (site.app().denylist.epoch(USER) != 0).then_some(()));
+    assert_eq!(site.user(&cookies).as_deref(), Some(USER));
+}
+
+#[test]
+fn a_sign_out_is_not_forgotten_for_an_epoch_that_is_older_than_its_session() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let id = SessionId::from_bytes([7; 16]);
+    let ends = "until 4000000000000";
+    let _: String =
+        redis.ask(&format!("XADD secure-app:sign-outs * session {id} user {USER} epoch 2 {ends}"));
+    let _: String = redis.ask(&format!("XADD secure-app:sign-outs * user {USER} epoch 1 {ends}"));
+    let denylist = &site.app().denylist;
+    wait_for("the epoch", || (denylist.epoch(USER) == 1).then_some(()));
+    assert!(denylist.refuses(id, USER, 2));
+    let _: String = redis.ask(&format!("XADD secure-app:sign-outs * user {USER} epoch 3 {ends}"));
+    wait_for("the next one", || (denylist.epoch(USER) == 3).then_some(()));
+    assert_eq!(denylist.sizes(), (0, 1), "the epoch stands for it");
 }
 
 #[test]

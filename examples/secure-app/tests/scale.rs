@@ -1,0 +1,144 @@
+//! What sign-outs and sign-ins cost where there are many: figures for the README, by hand.
+//!
+//! ```sh
+//! cargo test --release -p secure-app --test scale -- --ignored --nocapture --test-threads 1
+//! ```
+
+mod common;
+
+use browser_tests::wait_for;
+use common::{PASSWORD, Site, USER, new_key, redis::Redis};
+use secure_app::{
+    shared::{PAGE, Shared},
+    store::Change,
+};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+/// A program that shares what is in this Redis; until it listens.
+fn started(redis: &Redis) -> (Site, Duration) {
+    let mut site = Site::prepared("");
+    site.key = new_key();
+    site.configure(&format!("redis_url = '{}'", redis.url()), &format!("primary = '{}'", site.key));
+    let begin = Instant::now();
+    site.start_program(&[]);
+    (site, begin.elapsed())
+}
+
+fn resident(site: &Site) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", site.its_program().id())).expect("on Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+/// `sign_outs` of one user each, or of `users` in turn.
+fn signed_out(redis: &Redis, sign_outs: usize, users: usize) -> Duration {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let shared = Shared::new(&redis.url().parse().expect("an address"));
+        let (link, _) = shared.connect().await.expect("a link");
+        let begin = Instant::now();
+        let numbers: Vec<usize> = (0..sign_outs).collect();
+        for page in numbers.chunks(PAGE) {
+            let session = |number: &usize| {
+                let mut id = [0; 16];
+                getrandom::fill(&mut id).expect("randomness");
+                let user = format!("user-{:08}", number % users);
+                Change::Session { id, user, epoch: 0, until: 1_800_000_000_000 }
+            };
+            link.add(&page.iter().map(session).collect::<Vec<_>>(), true).await.expect("added");
+        }
+        begin.elapsed()
+    })
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_million_sign_outs() {
+    const MANY: usize = 1_000_000;
+    let (empty, _) = started(&Redis::start());
+    let before = resident(&empty);
+    for (users, name) in [(MANY, "a user each"), (MANY / 100, "a hundred each")] {
+        let redis = Redis::start();
+        let added = signed_out(&redis, MANY, users);
+        let stream: u64 = redis.ask("MEMORY USAGE secure-app:sign-outs SAMPLES 0");
+        let (mut site, first) = started(&redis);
+        let memory = resident(&site) - before;
+        let disk = fs::metadata(site.folder.path().join("data/secure-app.redb")).expect("there").len();
+        site.take_program().signal("TERM");
+        let begin = Instant::now();
+        site.start_program(&[]);
+        let again = begin.elapsed();
+        let each = |bytes: u64| bytes as f64 / MANY as f64;
+        println!(
+            "{MANY} sign-outs, {name}: in Redis {:.0} bytes each, in an instance's memory {:.0}, on its disk {:.0}; \
+             added in {added:.1?}, a new instance starts in {first:.1?}, and again in {again:.1?}",
+            each(stream),
+            each(memory),
+            each(disk),
+        );
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn sign_outs_and_attempts_a_second() {
+    let redis = Redis::start();
+    let site = Site::prepared("");
+    site.configure(&format!("redis_url = '{}'", redis.url()), &format!("primary = '{}'", site.key));
+    let site = site.started();
+    let other = {
+        let mut other = Site::prepared("");
+        other.key = site.key.clone();
+        other.configure(&format!("redis_url = '{}'", redis.url()), &format!("primary = '{}'", site.key));
+        other.started()
+    };
+
+    // From the request on one until another one refuses the cookie.
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let cookies = site.signed_in();
+            let begin = Instant::now();
+            site.post("/logout", &cookies, "");
+            wait_for("the other one", || other.user(&cookies).is_none().then_some(()));
+            begin.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!(
+        "a sign-out holds on another instance after {:.1?} (median), {:.1?} (all of 200)",
+        times[100], times[199]
+    );
+
+    let attempts = 200_000_u32;
+    let begin = Instant::now();
+    site.runtime().block_on(async {
+        let tasks: Vec<_> = (0..64)
+            .map(|task| {
+                let app = site.app().clone();
+                tokio::spawn(async move {
+                    for number in 0..attempts / 64 {
+                        let address = IpAddr::V4(Ipv4Addr::from_bits(task << 20 | number));
+                        let attempt = app.limits.begin(USER, address).await.expect("it is counted");
+                        app.limits.succeeded(attempt, USER).await.expect("it is settled");
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+    });
+    let rate = f64::from(attempts) / begin.elapsed().as_secs_f64();
+    println!("attempts that Redis counts and settles: {rate:.0} a second, without the password's check");
+    for number in 0..20_u32 {
+        let address = IpAddr::V4(Ipv4Addr::from_bits(0x7f00_0000 | number));
+        let _ = site.runtime().block_on(site.app().limits.begin(PASSWORD, address));
+    }
+    let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:*");
+    let bytes: u64 = keys.iter().map(|key| redis.ask::<u64>(&format!("MEMORY USAGE {key}"))).sum();
+    println!("a count in Redis: {} bytes", bytes / keys.len() as u64);
+}
