@@ -1,7 +1,7 @@
 //! `trust proxy`: who sent the request, and whether over TLS. A proxy's word is taken only if the connection comes from one
 //! of the configured networks; anybody else's `X-Forwarded-For` and `X-Forwarded-Proto` change nothing.
 
-use crate::shares::Share;
+use crate::{host::HEALTH, shares::Share};
 use axum::{
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderName},
@@ -11,7 +11,7 @@ use axum::{
 use ipnet::IpNet;
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Once},
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -57,14 +57,67 @@ impl Client {
     }
 }
 
+/// Whose word is taken, and what the log has been told of it.
+pub struct Proxies {
+    trusted: Vec<IpNet>,
+    said: [Once; 3],
+}
+
+impl Proxies {
+    pub fn new(trusted: &[IpNet]) -> Proxies {
+        Proxies { trusted: trusted.to_owned(), said: [const { Once::new() }; 3] }
+    }
+
+    /// What is amiss shows far from its cause, as a redirect for ever or a lock of everybody: each is said, once.
+    fn look_at(&self, peer: SocketAddr, request: &Request) {
+        // Load balancers ask for the health on their own behalf.
+        if request.uri().path() == HEALTH {
+            return;
+        }
+        let peer = peer.ip().to_canonical();
+        let is_trusted = self.trusted.iter().any(|network| network.contains(&peer));
+        let has = |name| request.headers().contains_key(name);
+        let [scheme, address, stranger] = &self.said;
+        if is_trusted && !has(FORWARDED_PROTO) {
+            scheme.call_once(|| {
+                tracing::warn!(
+                    %peer,
+                    "a trusted proxy sends no X-Forwarded-Proto: plain HTTP is redirected for ever (nginx: \
+                     proxy_set_header X-Forwarded-Proto $scheme)"
+                );
+            });
+        }
+        if is_trusted && !has(FORWARDED_FOR) {
+            address.call_once(|| {
+                tracing::warn!(
+                    %peer,
+                    "a trusted proxy sends no X-Forwarded-For: all its clients count as one (nginx: \
+                     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for)"
+                );
+            });
+        }
+        // Anybody may send it: no warning.
+        if !is_trusted && has(FORWARDED_PROTO) {
+            stranger.call_once(|| {
+                tracing::info!(
+                    %peer,
+                    "X-Forwarded-Proto is not believed from there; if that is a proxy of yours, its address belongs \
+                     into `trusted_proxies`"
+                );
+            });
+        }
+    }
+}
+
 /// Says who it is to whoever asks further in.
 pub async fn identify(
-    State(trusted): State<Arc<[IpNet]>>,
+    State(proxies): State<Arc<Proxies>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let client = Client::of(connection.peer, connection.tls, request.headers(), &trusted);
+    proxies.look_at(connection.peer, &request);
+    let client = Client::of(connection.peer, connection.tls, request.headers(), &proxies.trusted);
     request.extensions_mut().insert(client);
     next.run(request).await
 }

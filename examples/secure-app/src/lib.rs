@@ -23,6 +23,7 @@ pub mod store;
 pub mod tls;
 
 use crate::{
+    client::Proxies,
     clock::Clock,
     config::Settings,
     denylist::Denylist,
@@ -45,7 +46,6 @@ use axum::{
 };
 use axum_server::tls_rustls::RustlsConfig;
 use cookie_session::{KeyRingHandle, SessionLayer};
-use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
@@ -239,7 +239,7 @@ impl App {
 
     /// The whole app: the routes, and around them, from the inside out, the checklist.
     pub fn router(self: &Arc<Self>, hosts: Arc<Hosts>, more: Router<Arc<App>>) -> Router {
-        let trusted: Arc<[IpNet]> = self.settings.load().trusted_proxies.as_slice().into();
+        let proxies = Arc::new(Proxies::new(&self.settings.load().trusted_proxies));
         let headers = Arc::new(Headers::new(Arc::clone(&hosts)));
         pages::routes()
             .merge(more)
@@ -256,7 +256,7 @@ impl App {
             .layer(from_fn(errors::show))
             .layer(from_fn_with_state(headers, headers::set))
             .layer(from_fn(log::request))
-            .layer(from_fn_with_state(trusted, client::identify))
+            .layer(from_fn_with_state(proxies, client::identify))
     }
 
     /// From here on, new connections get this certificate.

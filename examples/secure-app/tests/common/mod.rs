@@ -3,11 +3,12 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod nginx;
 pub mod redis;
 
 use axum::Router;
 use browser_tests::{TempDir, wait_for};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName},
@@ -289,7 +290,9 @@ impl Site {
 
     /// The same into a folder inside the site's.
     pub fn write_certificate_in(&self, folder: &str, name: &str) -> CertificateDer<'static> {
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        // Not the issuer's: OpenSSL would take it for one that is signed by itself.
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
         fs::create_dir_all(self.folder.path().join(folder)).expect("a folder");
@@ -364,7 +367,13 @@ impl Site {
     }
 
     pub fn http(&self) -> SocketAddr {
-        self.running().listeners.http
+        let Some(program) = &self.program else { return self.running().listeners.http };
+        // By its log, which comes another way than what `listens` waits for.
+        wait_for("the address of the listener without TLS", || {
+            let output = program.output();
+            let (_, rest) = output.split_once(" http=")?;
+            rest.split_once('\n')?.0.parse().ok()
+        })
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -378,6 +387,14 @@ impl Site {
 
     /// The same, with these protocols to choose from.
     pub fn connect_offering(&self, protocols: &[&str]) -> StreamOwned<ClientConnection, TcpStream> {
+        let connection = self.tls("localhost", protocols);
+        let stream = TcpStream::connect(self.https()).expect("it listens");
+        stream.set_read_timeout(Some(browser_tests::PATIENCE)).expect("a timeout");
+        StreamOwned::new(connection, stream)
+    }
+
+    /// The client's side of TLS, for a server of that name with a certificate of the tests' issuer.
+    fn tls(&self, name: &str, protocols: &[&str]) -> ClientConnection {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.der().clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -387,11 +404,8 @@ impl Site {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from("localhost").expect("a name");
-        let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
-        let stream = TcpStream::connect(self.https()).expect("it listens");
-        stream.set_read_timeout(Some(browser_tests::PATIENCE)).expect("a timeout");
-        StreamOwned::new(connection, stream)
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        ClientConnection::new(Arc::new(config), name).expect("a connection")
     }
 
     /// The certificate that a new connection gets.
