@@ -127,6 +127,14 @@ impl Program {
         *self.https.insert(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
+    /// What it has said of where it listens.
+    fn logged(&self, name: &str) -> Option<SocketAddr> {
+        let output = self.output();
+        let (_, rest) = output.split_once(name)?;
+        let end = rest.find([' ', '\n'])?;
+        rest[..end].parse().ok()
+    }
+
     /// `TERM`, `HUP` and so on.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
@@ -361,7 +369,8 @@ impl Site {
 
     pub fn https(&self) -> SocketAddr {
         match &self.program {
-            Some(program) => program.https.expect("it listens"),
+            // Where users' browsers see another port, the log alone has this one.
+            Some(program) => program.logged(" https=").or(program.https).expect("it listens"),
             None => self.running().listeners.https,
         }
     }
@@ -369,11 +378,7 @@ impl Site {
     pub fn http(&self) -> SocketAddr {
         let Some(program) = &self.program else { return self.running().listeners.http };
         // By its log, which comes another way than what `listens` waits for.
-        wait_for("the address of the listener without TLS", || {
-            let output = program.output();
-            let (_, rest) = output.split_once(" http=")?;
-            rest.split_once('\n')?.0.parse().ok()
-        })
+        wait_for("the address of the listener without TLS", || program.logged(" http="))
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -163,6 +163,19 @@ impl Nginx {
         fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
 
+    /// Puts these in the place of the app behind it: `server ADDRESS;` each.
+    #[track_caller]
+    pub fn send_to(&self, servers: &[String]) {
+        let path = self.folder.path().join("shop.conf");
+        let text = fs::read_to_string(&path).expect("there");
+        let (before, rest) = text.split_once("upstream secure-app {\n").expect("the example");
+        let rest: Vec<&str> =
+            rest.lines().skip_while(|line| line.trim_start().starts_with("server ")).collect();
+        let text = format!("{before}upstream secure-app {{\n{}\n{}\n", servers.join("\n"), rest.join("\n"));
+        fs::write(&path, text).expect("written");
+        self.reload();
+    }
+
     /// The configuration is read again: new workers take over, and those before end.
     #[track_caller]
     pub fn reload(&self) {
