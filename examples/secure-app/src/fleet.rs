@@ -7,7 +7,6 @@
 
 use crate::{
     App,
-    clock::milliseconds,
     denylist::LONGEST,
     shared::{Link, PAGE, Shared, Unavailable, WAIT},
     store::Change,
@@ -133,9 +132,8 @@ async fn follow_on(
         }
         if trimmed.is_none_or(|trimmed| trimmed.elapsed() > TRIM) {
             trimmed = Some(Instant::now());
-            // By the clock that the entries have their end by; a day more than they last.
-            let most = LONGEST + Duration::from_secs(24 * 60 * 60);
-            link.trim(milliseconds((app.clock)()).saturating_sub(most.as_millis() as u64)).await?;
+            // A day more than they last.
+            link.trim(LONGEST + Duration::from_secs(24 * 60 * 60)).await?;
         }
         // One after the other.
         if !place.missing.is_empty() && read < PAGE {

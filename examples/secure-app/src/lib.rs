@@ -53,6 +53,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
+use tokio::task::JoinSet;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
 /// Of a request's body.
@@ -113,7 +114,8 @@ pub struct Running {
     /// The address that users open.
     pub url: String,
     pub listeners: Listeners,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Aborted when dropped.
+    tasks: JoinSet<()>,
     _writer: Writer,
 }
 
@@ -122,10 +124,10 @@ impl Running {
     pub fn start(file: Option<PathBuf>, clock: Clock, more: Router<Arc<App>>) -> Result<Running, String> {
         let Opened { app, writer, filled, demo } = App::open(file, clock)?;
         let settings = app.settings.load_full();
-        let mut tasks = Vec::new();
+        let mut tasks = JoinSet::new();
         if let Some(shared) = &app.shared {
             let (sender, receiver) = mpsc::channel();
-            tasks.push(tokio::spawn(fleet::keep(Arc::clone(&app), Arc::clone(shared), sender)));
+            tasks.spawn(fleet::keep(Arc::clone(&app), Arc::clone(shared), sender));
             // This thread waits, the runtime's others work.
             let last = std::iter::from_fn(|| receiver.recv_timeout(fleet::FILL).ok())
                 .find(|heard| *heard == Heard::All);
@@ -140,8 +142,8 @@ impl Running {
         let hosts = Arc::new(Hosts::new(&settings, https.port()));
         let url = hosts.url();
         let listeners = bound.serve(app.tls.clone(), &settings.trusted_proxies, &app.router(hosts, more))?;
-        tasks.push(tokio::spawn(reload::watch(Arc::clone(&app))));
-        tasks.push(tokio::spawn(sweep(Arc::clone(&app))));
+        tasks.spawn(reload::watch(Arc::clone(&app)));
+        tasks.spawn(sweep(Arc::clone(&app)));
         tracing::info!(%https, %http, "listening");
         if let Some(password) = demo {
             // Not by the log, but where standard output is kept as well, so is this.
@@ -151,14 +153,12 @@ impl Running {
     }
 
     /// Lets requests under way end; returns when all is on disk.
-    pub async fn stop(self, grace: Duration) {
+    pub async fn stop(mut self, grace: Duration) {
         self.listeners.stop(grace).await;
         if let Some(shared) = &self.app.shared {
             shared.flush(FLUSH).await;
         }
-        for task in self.tasks {
-            task.abort();
-        }
+        self.tasks.shutdown().await;
     }
 }
 

@@ -104,8 +104,9 @@ pub struct Link {
     pub generation: String,
     /// Of the server's process: another one may have lost the last of what was there.
     pub run: String,
-    /// Redis's clock, in milliseconds since 1970, and when it said so.
-    time: (u64, Instant),
+    since: Instant,
+    /// What Redis's clock said then, in milliseconds since 1970, as far as is known.
+    began: AtomicU64,
 }
 
 /// A count as it is in Redis; times in milliseconds since 1970, by Redis's clock.
@@ -292,7 +293,7 @@ impl Shared {
         let number = format!("{:016x}", u64::from_be_bytes(number));
         let (generation, time): (String, u64) =
             SCRIPT.key(GENERATION).key(SIGN_OUTS).arg(number).invoke_async(&mut commands).await?;
-        Ok((Link { commands, generation, run, time: (time, Instant::now()) }, reader))
+        Ok((Link { commands, generation, run, since: Instant::now(), began: AtomicU64::new(time) }, reader))
     }
 
     /// From here on requests go over it.
@@ -333,7 +334,7 @@ impl Shared {
 impl Link {
     /// By Redis's clock, so that those of the instances may differ.
     fn now(&self) -> u64 {
-        self.time.0 + self.time.1.elapsed().as_millis() as u64
+        self.began.load(Relaxed) + self.since.elapsed().as_millis() as u64
     }
 
     /// The next sign-outs after a place in the log, and the last one's place; waits so long for one to be there.
@@ -357,9 +358,12 @@ impl Link {
     /// Fails if what was there is gone.
     pub async fn beat(&self) -> Result<(), Unavailable> {
         let mut pipe = redis::pipe();
-        pipe.get(GENERATION).exists(SIGN_OUTS);
-        let (generation, is_there): (Option<String>, bool) =
+        pipe.get(GENERATION).exists(SIGN_OUTS).cmd("TIME");
+        let (generation, is_there, (seconds, microseconds)): (Option<String>, bool, (u64, u64)) =
             pipe.query_async(&mut self.commands.clone()).await?;
+        // Two clocks go apart, or one is set.
+        let now = seconds * 1000 + microseconds / 1000;
+        self.began.store(now.saturating_sub(self.since.elapsed().as_millis() as u64), Relaxed);
         if generation.as_deref() == Some(self.generation.as_str()) && is_there {
             return Ok(());
         }
@@ -413,9 +417,10 @@ impl Link {
         Ok(())
     }
 
-    /// Forgets what is older than that in the log, in milliseconds since 1970.
-    pub async fn trim(&self, before: u64) -> Result<(), Unavailable> {
+    /// Forgets what is older than that in the log.
+    pub async fn trim(&self, age: Duration) -> Result<(), Unavailable> {
         let mut trim = cmd("XTRIM");
+        let before = self.now().saturating_sub(age.as_millis() as u64);
         trim.arg(SIGN_OUTS).arg("MINID").arg("~").arg(before);
         Ok(trim.query_async(&mut self.commands.clone()).await?)
     }

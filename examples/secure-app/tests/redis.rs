@@ -322,7 +322,7 @@ fn a_request_of_a_session_asks_redis_nothing() {
         "config|resetstat",
         "hello",
         "select",
-        "xtrim",
+        "xtrim", "time",
     ];
     assert!(commands.iter().all(|command| known.contains(command)), "{commands:?}");
     assert!(redis.calls("xread") + redis.calls("get") < 50, "{info}");
