@@ -8,12 +8,12 @@ use common::{
     redis::{Redis, Wire},
 };
 use cookie_session::SessionId;
-use secure_app::limits::Refused;
+use secure_app::{clock::milliseconds, limits::Refused};
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -259,6 +259,19 @@ fn a_session_has_the_users_epoch_of_redis_which_this_instance_may_not_have_heard
 }
 
 #[test]
+fn a_sign_out_everywhere_ends_the_session_that_asks_for_it_at_once_whatever_epoch_that_has() {
+    let mut redis = Redis::start();
+    let [site] = fleet(&redis);
+    let ahead = milliseconds(SystemTime::now() + HOUR);
+    let _: () = redis.ask(&format!("HSET secure-app:epochs {USER} {ahead}"));
+    let cookies = site.signed_in();
+    redis.kill();
+    is_down(&site);
+    assert_eq!(site.post("/logout/everywhere", &cookies, "").status, 303);
+    assert_eq!(site.user(&cookies), None);
+}
+
+#[test]
 fn a_sign_out_is_not_forgotten_for_an_epoch_that_is_older_than_its_session() {
     let redis = Redis::start();
     let [site] = fleet(&redis);
@@ -322,7 +335,8 @@ fn a_request_of_a_session_asks_redis_nothing() {
         "config|resetstat",
         "hello",
         "select",
-        "xtrim", "time",
+        "xtrim",
+        "time",
     ];
     assert!(commands.iter().all(|command| known.contains(command)), "{commands:?}");
     assert!(redis.calls("xread") + redis.calls("get") < 50, "{info}");
