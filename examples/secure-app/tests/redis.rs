@@ -186,7 +186,9 @@ fn an_attempt_of_an_earlier_window_takes_nothing_from_this_one() {
         let _ = limits.begin(USER, HERE).await.unwrap();
         limits.give_back(early).await.unwrap();
     });
-    for key in redis.ask::<Vec<String>>("KEYS secure-app:attempts:*") {
+    let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:*");
+    assert_eq!(keys.len(), 2, "of the name and of the address");
+    for key in keys {
         assert_eq!(redis.ask::<u32>(&format!("HGET {key} count")), 1);
     }
 }
@@ -286,6 +288,11 @@ fn a_sign_out_is_not_forgotten_for_an_epoch_that_is_older_than_its_session() {
     let _: String = redis.ask(&format!("XADD secure-app:sign-outs * user {USER} epoch 3 {ends}"));
     wait_for("the next one", || (denylist.epoch(USER) == 3).then_some(()));
     assert_eq!(denylist.sizes(), (0, 1), "the epoch stands for it");
+    let _: String =
+        redis.ask(&format!("XADD secure-app:sign-outs * session {id} user {USER} epoch 2 {ends}"));
+    let _: String = redis.ask(&format!("XADD secure-app:sign-outs * user {USER} epoch 4 {ends}"));
+    wait_for("one more", || (denylist.epoch(USER) == 4).then_some(()));
+    assert_eq!(denylist.sizes(), (0, 1), "also for one that is heard of later");
 }
 
 #[test]
