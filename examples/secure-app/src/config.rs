@@ -23,6 +23,9 @@ const PREFIX: &str = "SECURE_APP";
 pub struct Settings {
     pub https: SocketAddr,
     pub http: SocketAddr,
+    /// Where Prometheus asks; off without it.
+    #[serde(default)]
+    pub metrics: Option<SocketAddr>,
     #[serde(deserialize_with = "list")]
     pub hosts: Vec<Host>,
     pub public_port: Option<NonZeroU16>,
@@ -162,7 +165,7 @@ fn explain(key: &str, error: &config::ConfigError) -> String {
 
 fn expected(key: &str) -> String {
     let expected = match key.split(['.', '[']).next().unwrap_or_default() {
-        "https" | "http" => "an address with a port, such as 127.0.0.1:8443",
+        "https" | "http" | "metrics" => "an address with a port, such as 127.0.0.1:8443",
         "hosts" => "a list of host names, without scheme, port or wildcard; IPv6 addresses as [::1]",
         "public_port" => "a port, from 1 to 65535",
         "trusted_proxies" => "a list of networks, such as 10.0.0.0/8 or 127.0.0.1/32",

@@ -94,6 +94,7 @@ async fn step(
         link.restore(&app.limits.counts()).await?;
         let missing = app.denylist.entries().into_iter().map(|change| (change.about(), change)).collect();
         *place = Place { of, last: "0-0".to_owned(), missing, written: VecDeque::new() };
+        shared.resync();
     }
     while follow(app, place, &mut reader, Duration::ZERO).await? == PAGE {
         // Whoever does not wait any more need not know.

@@ -11,6 +11,7 @@ pub mod headers;
 pub mod host;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod pages;
 pub mod passwords;
 pub mod picture;
@@ -31,10 +32,12 @@ use crate::{
     headers::Headers,
     host::Hosts,
     limits::Limits,
+    metrics::Metrics,
     passwords::{Passwords, Users},
-    server::{Bound, Listeners},
+    server::{Bound, Listeners, MetricsListener},
     session::Visit,
     shared::Shared,
+    shares::Shares,
     store::{Store, Writer},
     tls::{Tls, Validity},
 };
@@ -73,7 +76,11 @@ pub struct App {
     pub store: Store,
     /// With the other instances, if there are.
     pub shared: Option<Arc<Shared>>,
+    pub metrics: Metrics,
     pub clock: Clock,
+    /// Those under way, and who is connected.
+    requests: Arc<Shares>,
+    connections: Arc<Shares>,
     keys: KeyRingHandle,
     tls: RustlsConfig,
     /// Of the certificate in use.
@@ -114,6 +121,7 @@ pub struct Running {
     /// The address that users open.
     pub url: String,
     pub listeners: Listeners,
+    pub metrics: Option<MetricsListener>,
     /// Aborted when dropped.
     tasks: JoinSet<()>,
     _writer: Writer,
@@ -138,10 +146,13 @@ impl Running {
             }
         }
         let bound = Bound::new(settings.https, settings.http)?;
+        let metrics = settings.metrics.map(MetricsListener::bind).transpose()?;
         let (https, http) = (bound.https, bound.http);
         let hosts = Arc::new(Hosts::new(&settings, https.port()));
         let url = hosts.url();
-        let listeners = bound.serve(app.tls.clone(), &settings.trusted_proxies, &app.router(hosts, more))?;
+        let router = app.router(hosts, more);
+        let listeners = bound.serve(app.tls.clone(), &settings.trusted_proxies, &app.connections, &router)?;
+        let metrics = metrics.map(|bound| bound.serve(metrics::router(Arc::clone(&app)))).transpose()?;
         tasks.spawn(reload::watch(Arc::clone(&app)));
         tasks.spawn(sweep(Arc::clone(&app)));
         tracing::info!(%https, %http, "listening");
@@ -149,7 +160,7 @@ impl Running {
             // Not by the log, but where standard output is kept as well, so is this.
             println!("user: {DEMO}   password: {password}   (made for this start)");
         }
-        Ok(Running { app, url, listeners, tasks, _writer: writer })
+        Ok(Running { app, url, listeners, metrics, tasks, _writer: writer })
     }
 
     /// Lets requests under way end; returns when all is on disk.
@@ -159,6 +170,10 @@ impl Running {
             shared.flush(FLUSH).await;
         }
         self.tasks.shutdown().await;
+        // Last, so that the end can be watched.
+        if let Some(metrics) = self.metrics {
+            metrics.stop().await;
+        }
     }
 }
 
@@ -226,7 +241,10 @@ impl App {
             passwords,
             store,
             shared,
+            metrics: Metrics::default(),
             clock,
+            requests: server::requests(),
+            connections: server::connections(),
             tls: RustlsConfig::from_config(tls.config),
             validity: ArcSwap::from_pointee(tls.validity),
             file,
@@ -241,7 +259,7 @@ impl App {
     pub fn router(self: &Arc<Self>, hosts: Arc<Hosts>, more: Router<Arc<App>>) -> Router {
         let proxies = Arc::new(Proxies::new(&self.settings.load().trusted_proxies));
         let headers = Arc::new(Headers::new(Arc::clone(&hosts)));
-        pages::routes()
+        pages::routes(self)
             .merge(more)
             .fallback(errors::not_found)
             .with_state(Arc::clone(self))
@@ -251,11 +269,12 @@ impl App {
             .layer(RequestBodyLimitLayer::new(BODY_BYTES))
             .layer(from_fn_with_state(hosts, host::check))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, server::ANSWER))
-            .layer(from_fn_with_state(server::requests(), server::bounded))
+            .layer(from_fn_with_state(Arc::clone(&self.requests), server::bounded))
             .layer(CatchPanicLayer::custom(errors::panicked))
             .layer(from_fn(errors::show))
             .layer(from_fn_with_state(headers, headers::set))
             .layer(from_fn(log::request))
+            .layer(from_fn_with_state(Arc::clone(self), metrics::count))
             .layer(from_fn_with_state(proxies, client::identify))
     }
 
@@ -288,6 +307,14 @@ impl App {
     /// Takes over what stands in the files by now: session keys, certificate and users, all or nothing. `false`:
     /// they are as they were when last looked at; unless that is `forced`, nothing is done then.
     pub fn reload(&self, forced: bool) -> Result<bool, String> {
+        let result = self.try_reload(forced);
+        if result != Ok(false) {
+            self.metrics.reloaded(result.is_ok());
+        }
+        result
+    }
+
+    fn try_reload(&self, forced: bool) -> Result<bool, String> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if !forced && fingerprint(&files.paths) == files.seen {
             return Ok(false);

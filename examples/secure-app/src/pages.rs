@@ -6,6 +6,7 @@ use crate::{
     errors::Page,
     host::HEALTH,
     limits::Refused,
+    metrics::{self, SignIn},
     passwords::Busy,
     picture::Picture,
     session::{self, Line, Visit},
@@ -15,6 +16,7 @@ use axum::{
     Extension, Form, Json, Router,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
@@ -35,7 +37,7 @@ pub const TEAS: [Tea; 4] = [
     Tea { name: "Rooibos", from: "South Africa", price: 700 },
 ];
 
-pub fn routes() -> Router<Arc<App>> {
+pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/", get(home))
         .route("/cart", post(add))
@@ -46,6 +48,8 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/logout/everywhere", post(logout_everywhere))
         .route("/api/session", get(api_session))
         .route("/api/cart", post(api_add))
+        // Before what does without the session.
+        .route_layer(from_fn_with_state(Arc::clone(app), metrics::count_session))
         .route("/favicon.svg", get(favicon))
         .route(HEALTH, get(health))
 }
@@ -325,26 +329,31 @@ async fn check(
     let attempt = match app.limits.begin(&name, client.address).await {
         Ok(attempt) => attempt,
         Err(Refused::RetryAfter(seconds)) => {
+            app.metrics.sign_in(SignIn::Locked);
             tracing::warn!(address = %client.address, seconds, "signing in is locked");
             return Err(Failure::Locked(seconds));
         }
         Err(Refused::Failed(error)) => {
+            app.metrics.sign_in(SignIn::Unavailable);
             tracing::error!(%error, "nobody can sign in");
             return Err(Failure::Unavailable);
         }
     };
     match app.passwords.check(network(client.address), name.clone(), password).await {
         Ok(Some(stamp)) => {
+            app.metrics.sign_in(SignIn::Right);
             // Why it may have failed is logged already: then the count stays, and is one too many.
             let epoch = app.limits.succeeded(attempt, &name).await.unwrap_or_default();
             Ok((stamp, epoch))
         }
         Ok(None) => {
+            app.metrics.sign_in(SignIn::Wrong);
             // Not the name: people type passwords there.
             tracing::warn!(address = %client.address, "a wrong user name or password");
             Err(Failure::Wrong)
         }
         Err(Busy) => {
+            app.metrics.sign_in(SignIn::Busy);
             let _ = app.limits.give_back(attempt).await;
             Err(Failure::Unavailable)
         }

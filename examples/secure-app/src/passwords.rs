@@ -1,7 +1,7 @@
 //! Passwords: argon2id with OWASP's parameters, off the async threads, a few at a time, and in the same time whether
 //! the user exists or not.
 
-use crate::shares::Shares;
+use crate::shares::{Shares, Use};
 use arc_swap::ArcSwap;
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
@@ -165,6 +165,10 @@ impl Passwords {
 
     pub fn stamp(&self, name: &str) -> Option<Stamp> {
         self.users.load().stamp(name)
+    }
+
+    pub fn in_use(&self) -> Use {
+        self.checks.in_use()
     }
 
     /// The user's stamp if the password is right.

@@ -3,6 +3,7 @@
 use crate::{
     client::{Client, Connection, network},
     host::HEALTH,
+    metrics,
     shares::{Share, Shares},
 };
 use axum::{
@@ -51,6 +52,11 @@ const PIECE: usize = 16 * 1024;
 /// For requests under way when the server is asked to stop: longer than one may take.
 pub const GRACE: Duration = Duration::from_secs(25);
 
+/// Of those who ask for metrics.
+const SCRAPES: usize = 20;
+/// For their last answers.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Both listeners, before anything is answered.
 pub struct Bound {
     listeners: [TcpListener; 2],
@@ -66,29 +72,37 @@ pub struct Listeners {
     pub http: SocketAddr,
 }
 
+fn bind(address: SocketAddr, setting: &str) -> Result<(TcpListener, SocketAddr), String> {
+    let fault = |error: io::Error| {
+        let what_to_do = match error.kind() {
+            io::ErrorKind::AddrInUse => "; stop the program that does, or take another port",
+            io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 take CAP_NET_BIND_SERVICE, or a forwarded port and `public_port`"
+            }
+            _ => "",
+        };
+        format!("cannot listen on {address} (setting `{setting}`): {error}{what_to_do}")
+    };
+    let listener = TcpListener::bind(address).map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    Ok((listener, address))
+}
+
 impl Bound {
     /// Port 0: any that is free.
     pub fn new(https: SocketAddr, http: SocketAddr) -> Result<Bound, String> {
-        let bind = |address: SocketAddr, setting: &str| {
-            let fault = |error: io::Error| {
-                let what_to_do = match error.kind() {
-                    io::ErrorKind::AddrInUse => "; stop the program that does, or take another port",
-                    io::ErrorKind::PermissionDenied => {
-                        "; ports below 1024 take CAP_NET_BIND_SERVICE, or a forwarded port and `public_port`"
-                    }
-                    _ => "",
-                };
-                format!("cannot listen on {address} (setting `{setting}`): {error}{what_to_do}")
-            };
-            let listener = TcpListener::bind(address).map_err(fault)?;
-            let address = listener.local_addr().map_err(fault)?;
-            Ok::<_, String>((listener, address))
-        };
         let ((secure, https), (plain, http)) = (bind(https, "https")?, bind(http, "http")?);
         Ok(Bound { listeners: [secure, plain], https, http })
     }
 
-    pub fn serve(self, tls: RustlsConfig, trusted: &[IpNet], app: &Router) -> Result<Listeners, String> {
+    /// `shares`: of connections.
+    pub fn serve(
+        self,
+        tls: RustlsConfig,
+        trusted: &[IpNet],
+        shares: &Arc<Shares>,
+        app: &Router,
+    ) -> Result<Listeners, String> {
         let fault = |error: io::Error| error.to_string();
         let [secure, plain] = self.listeners;
         let control = Control::new();
@@ -107,12 +121,11 @@ impl Bound {
             .first_request_timeout(HEAD);
         limit(plain.http_builder());
 
-        let shares = Shares::new(CONNECTIONS.0, CONNECTIONS.1);
         let connections = |tls| PerConnection {
             app: app.clone(),
             tls,
             trusted: trusted.into(),
-            shares: Arc::clone(&shares),
+            shares: Arc::clone(shares),
         };
         let tasks =
             [tokio::spawn(secure.serve(connections(true))), tokio::spawn(plain.serve(connections(false)))];
@@ -129,6 +142,50 @@ impl Listeners {
                 tracing::error!(%error, "a listener failed");
             }
         }
+    }
+}
+
+/// Where metrics are asked for; not yet answered.
+pub struct MetricsBound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Where metrics are asked for.
+pub struct MetricsListener {
+    control: Control,
+    task: JoinHandle<io::Result<()>>,
+    pub address: SocketAddr,
+}
+
+impl MetricsListener {
+    pub fn bind(address: SocketAddr) -> Result<MetricsBound, String> {
+        let (listener, address) = bind(address, "metrics")?;
+        metrics::warn_if_public(address);
+        Ok(MetricsBound { listener, address })
+    }
+
+    pub async fn stop(self) {
+        self.control.graceful_shutdown(Some(LAST));
+        if let Ok(Err(error)) = self.task.await {
+            tracing::error!(%error, "the listener of metrics failed");
+        }
+    }
+}
+
+impl MetricsBound {
+    pub fn serve(self, app: Router) -> Result<MetricsListener, String> {
+        let control = Control::new();
+        let mut server = axum_server::from_tcp(self.listener)
+            .map_err(|error| error.to_string())?
+            .accept_error_handler(refused)
+            .handle(Handle::with_control(control.clone()))
+            .first_request_timeout(HEAD);
+        limit(server.http_builder());
+        let shares = Shares::new(SCRAPES, SCRAPES);
+        let connections = PerConnection { app, tls: false, trusted: Arc::new([]), shares };
+        tracing::info!(address = %self.address, "metrics");
+        Ok(MetricsListener { control, task: tokio::spawn(server.serve(connections)), address: self.address })
     }
 }
 
@@ -185,6 +242,11 @@ impl Service<SocketAddr> for PerConnection {
 /// The shares that [`bounded`] gives out.
 pub fn requests() -> Arc<Shares> {
     Shares::new(REQUESTS.0, REQUESTS.1)
+}
+
+/// The shares of connections.
+pub fn connections() -> Arc<Shares> {
+    Shares::new(CONNECTIONS.0, CONNECTIONS.1)
 }
 
 /// Takes so many requests at a time, and of one client not all of them.

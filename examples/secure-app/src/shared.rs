@@ -88,6 +88,8 @@ pub struct Shared {
     more: Notify,
     delivered: watch::Sender<u64>,
     connections: AtomicU64,
+    errors: AtomicU64,
+    resyncs: AtomicU64,
 }
 
 /// Sign-outs of this instance that Redis has not got yet. They stand in its own database as well.
@@ -148,6 +150,8 @@ impl Shared {
             more: Notify::new(),
             delivered: watch::Sender::new(0),
             connections: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            resyncs: AtomicU64::new(0),
         })
     }
 
@@ -164,6 +168,16 @@ impl Shared {
     /// How often it was reached.
     pub fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
+    }
+
+    /// How often it was lost, or not reached.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Relaxed)
+    }
+
+    /// How often all that it holds was read.
+    pub fn resyncs(&self) -> u64 {
+        self.resyncs.load(Relaxed)
     }
 
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -296,6 +310,11 @@ impl Shared {
         Ok((Link { commands, generation, run, since: Instant::now(), began: AtomicU64::new(time) }, reader))
     }
 
+    /// What it holds is read from the beginning.
+    pub fn resync(&self) {
+        self.resyncs.fetch_add(1, Relaxed);
+    }
+
     /// From here on requests go over it.
     pub fn use_link(&self, link: &Arc<Link>) {
         self.connections.fetch_add(1, Relaxed);
@@ -304,6 +323,7 @@ impl Shared {
     }
 
     pub fn lose_link(&self) {
+        self.errors.fetch_add(1, Relaxed);
         self.link.store(None);
     }
 

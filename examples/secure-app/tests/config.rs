@@ -67,6 +67,7 @@ fn a_value_of_the_wrong_kind_is_refused_by_its_setting_and_not_shown() {
     let cases = [
         ("HTTPS", "FILE: https: expected an address with a port, such as 127.0.0.1:8443"),
         ("HTTP", "FILE: http: expected an address with a port"),
+        ("METRICS", "FILE: metrics: expected an address with a port"),
         ("PUBLIC_PORT", "FILE: public_port: expected a port, from 1 to 65535"),
         ("TRUSTED_PROXIES", "FILE: trusted_proxies: expected a list of networks, such as 10.0.0.0/8"),
         ("LOG", "FILE: log: expected text or json"),
@@ -222,7 +223,9 @@ fn a_list_of_one_from_the_environment_is_a_list() {
 fn what_is_in_the_way_at_the_start_is_said() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for (variable, setting) in [("SECURE_APP_HTTPS", "https"), ("SECURE_APP_HTTP", "http")] {
+    for (variable, setting) in
+        [("SECURE_APP_HTTPS", "https"), ("SECURE_APP_HTTP", "http"), ("SECURE_APP_METRICS", "metrics")]
+    {
         let output = refused(&Site::prepared(""), &[(variable, &address)]);
         let expected = format!("cannot listen on {address} (setting `{setting}`): ");
         assert!(output.contains(&expected), "{output}");

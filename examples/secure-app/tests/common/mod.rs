@@ -301,6 +301,17 @@ impl Site {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         // Not the issuer's: OpenSSL would take it for one that is signed by itself.
         params.distinguished_name.push(DnType::CommonName, name);
+        self.write_certificate_of(folder, params)
+    }
+
+    /// For localhost, good within these times.
+    pub fn write_certificate_between(&self, begin: SystemTime, end: SystemTime) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (begin.into(), end.into());
+        self.write_certificate_of(".", params)
+    }
+
+    fn write_certificate_of(&self, folder: &str, params: CertificateParams) -> CertificateDer<'static> {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.ca).expect("a certificate");
         fs::create_dir_all(self.folder.path().join(folder)).expect("a folder");
