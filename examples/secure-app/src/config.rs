@@ -7,7 +7,8 @@ use cookie_session::SessionConfig;
 use ipnet::IpNet;
 use serde::{Deserialize as _, Deserializer, de::Error as _};
 use std::{
-    fs,
+    collections::BTreeSet,
+    fmt, fs,
     net::SocketAddr,
     num::NonZeroU16,
     path::{Path, PathBuf},
@@ -38,6 +39,8 @@ pub struct Settings {
     #[serde(default)]
     pub tls: Option<Certificate>,
     #[serde(default)]
+    pub acme: Option<Acme>,
+    #[serde(default)]
     pub users: Vec<User>,
     pub session: SessionConfig,
     /// Where the session's keys stand, if in files.
@@ -52,6 +55,74 @@ pub struct Settings {
 pub struct Certificate {
     pub certificate: PathBuf,
     pub key: PathBuf,
+}
+
+/// Certificates that are ordered: acme.rs.
+#[derive(Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acme {
+    #[serde(default, deserialize_with = "list")]
+    pub contact: Vec<Email>,
+    #[serde(default)]
+    pub terms_of_service_agreed: bool,
+    #[serde(default = "lets_encrypt")]
+    pub directory: String,
+    pub root: Option<PathBuf>,
+    pub folder: Option<PathBuf>,
+}
+
+fn lets_encrypt() -> String {
+    instant_acme::LetsEncrypt::Production.url().to_owned()
+}
+
+impl Acme {
+    fn check(&self, settings: &Settings) -> Result<(), String> {
+        let is_https = |uri: axum::http::Uri| uri.scheme_str() == Some("https") && uri.host().is_some();
+        if settings.tls.is_some() {
+            return Err("tls and acme: the certificate is read from files or ordered, one of both".to_owned());
+        }
+        if !self.terms_of_service_agreed {
+            return Err(
+                "acme.terms_of_service_agreed: expected true, after reading the CA's terms: its directory \
+                        says where they are, and Let's Encrypt's are at https://letsencrypt.org/repository/"
+                    .to_owned(),
+            );
+        }
+        if !self.directory.parse().is_ok_and(is_https) {
+            return Err("acme.directory: expected an address with https, as the CA gives it".to_owned());
+        }
+        if settings.public_names().is_empty() {
+            return Err(
+                "acme: among `hosts` there is no name that a certificate can be ordered for: localhost and \
+                        addresses are none"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// An e-mail address, as far as it matters in an address of `mailto:`.
+#[derive(Clone)]
+pub struct Email(String);
+
+impl FromStr for Email {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Email, ()> {
+        let is_good = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"@,:?<>\"".contains(&byte))
+        };
+        let (user, host) = text.split_once('@').ok_or(())?;
+        (is_good(user) && is_good(host)).then(|| Email(text.to_owned())).ok_or(())
+    }
+}
+
+impl fmt::Display for Email {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 #[derive(Clone, Copy, serde::Deserialize)]
@@ -134,7 +205,16 @@ impl Settings {
                 return Err(format!("{shown}, or {PREFIX}_… over it: {}", expected(key)));
             }
         }
+        if let Some(acme) = &settings.acme {
+            acme.check(&settings).map_err(|error| format!("{shown}, or {PREFIX}_… over it: {error}"))?;
+        }
         Ok(settings)
+    }
+
+    /// Those of the hosts that a CA gives certificates for.
+    pub fn public_names(&self) -> Vec<String> {
+        let public = self.hosts.iter().filter(|host| !host.is_local());
+        public.map(|host| host.without_brackets().to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     pub fn has_keys(&self) -> bool {
@@ -175,6 +255,8 @@ fn expected(key: &str) -> String {
             "a table with primary_file or primary, the same for all instances that share what is at redis_url"
         }
         "tls" => "a table with the files certificate and key",
+        "acme" if key.starts_with("acme.contact") => "a list of e-mail addresses, without mailto:",
+        "acme" => "a table with terms_of_service_agreed = true, as in secure-app.example.toml",
         "users" => "tables with name and password_hash, in the file: [[users]]",
         "data" => "a folder",
         _ => "as in secure-app.example.toml",

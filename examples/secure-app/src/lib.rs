@@ -1,5 +1,6 @@
 //! A checklist for web apps in production, running. One file for one item of it: the table is in the README.
 
+pub mod acme;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -16,14 +17,17 @@ pub mod pages;
 pub mod passwords;
 pub mod picture;
 pub mod reload;
+pub mod sealed;
 pub mod server;
 pub mod session;
 pub mod shared;
 pub mod shares;
+pub mod shelf;
 pub mod store;
 pub mod tls;
 
 use crate::{
+    acme::{AcmeStatus, Keeper},
     client::Proxies,
     clock::Clock,
     config::Settings,
@@ -83,6 +87,7 @@ pub struct App {
     connections: Arc<Shares>,
     keys: KeyRingHandle,
     tls: RustlsConfig,
+    acme: Option<Keeper>,
     /// Of the certificate in use.
     validity: ArcSwap<Validity>,
     file: Option<PathBuf>,
@@ -155,6 +160,7 @@ impl Running {
         let metrics = metrics.map(|bound| bound.serve(metrics::router(Arc::clone(&app)))).transpose()?;
         tasks.spawn(reload::watch(Arc::clone(&app)));
         tasks.spawn(sweep(Arc::clone(&app)));
+        tasks.spawn(acme::keep(Arc::clone(&app)));
         tracing::info!(%https, %http, "listening");
         if let Some(password) = demo {
             // Not by the log, but where standard output is kept as well, so is this.
@@ -192,8 +198,13 @@ impl App {
     pub fn open(file: Option<PathBuf>, clock: Clock) -> Result<Opened, String> {
         let mut files = Files::default();
         let settings = files.load(file.as_deref())?;
-        let tls = tls::configured(&settings)?;
-        if settings.tls.is_none() {
+        let shared = settings.redis_url.as_ref().map(Shared::new);
+        let (acme, stored) = Keeper::open(&settings, shared.as_ref(), &clock)?.unzip();
+        let tls = match stored.flatten() {
+            Some(tls) => tls,
+            None => tls::configured(&settings)?,
+        };
+        if settings.tls.is_none() && acme.is_none() {
             tracing::warn!(
                 "browsers will not trust the certificate: it is made for this start, and ends in 30 days; for a lasting \
                  one, in the configuration's file: [tls] certificate = \"certificate.pem\", key = \"key.pem\" \
@@ -220,7 +231,6 @@ impl App {
         let passwords = Arc::new(Passwords::new(users));
 
         let (store, writer, stored) = Store::open(&settings.data)?;
-        let shared = settings.redis_url.as_ref().map(Shared::new);
         let denylist = Denylist::new(stored.signed_out, store.clone(), shared.clone(), Arc::clone(&clock));
         let denylist = Arc::new(denylist);
         let limits = Limits::new(
@@ -246,6 +256,7 @@ impl App {
             requests: server::requests(),
             connections: server::connections(),
             tls: RustlsConfig::from_config(tls.config),
+            acme,
             validity: ArcSwap::from_pointee(tls.validity),
             file,
             had_demo: demo.is_some(),
@@ -268,6 +279,7 @@ impl App {
             .layer(csrf::layer())
             .layer(RequestBodyLimitLayer::new(BODY_BYTES))
             .layer(from_fn_with_state(hosts, host::check))
+            .layer(from_fn_with_state(Arc::clone(self), acme::challenge))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, server::ANSWER))
             .layer(from_fn_with_state(Arc::clone(&self.requests), server::bounded))
             .layer(CatchPanicLayer::custom(errors::panicked))
@@ -287,6 +299,18 @@ impl App {
     /// Of the certificate that connections get.
     pub fn validity(&self) -> Validity {
         **self.validity.load()
+    }
+
+    /// How far certificates by ACME are, if they are configured.
+    pub fn acme(&self) -> Option<AcmeStatus> {
+        self.acme.as_ref().map(Keeper::status)
+    }
+
+    /// Has a certificate ordered that is put off after a failure.
+    pub fn hurry(&self) {
+        if let Some(keeper) = &self.acme {
+            keeper.hurry();
+        }
     }
 
     /// What instances share is out of reach: nobody signs in.
@@ -349,12 +373,18 @@ impl App {
             (true, true) => None,
         };
         let tls = match (&old.tls, &new.tls) {
+            (_, Some(_)) if self.acme.is_some() => {
+                return Err("tls: in the place of acme it takes a restart".to_owned());
+            }
             (_, Some(_)) => Some(tls::configured(&new)?),
             (Some(_), None) => return Err("tls: there is no certificate any more".to_owned()),
             (None, None) => None,
         };
         // All is good; from here on nothing fails.
         if let Some(ring) = ring {
+            if let Some(acme) = &self.acme {
+                acme.replace_keys(ring.clone());
+            }
             self.keys.replace(ring);
         }
         if let Some(users) = users {

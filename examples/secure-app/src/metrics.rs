@@ -3,7 +3,7 @@
 //! What the app knows is read when it is asked for; here is only counted what nobody else counts. No label holds what a
 //! client has sent: there are as many series as the app has routes, statuses and keys.
 
-use crate::{App, server::ANSWER, session::Visit, shares::Use};
+use crate::{App, acme::AcmeStatus, server::ANSWER, session::Visit, shares::Use};
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
@@ -233,7 +233,7 @@ pub struct Scrape {
     /// Where there is Redis.
     pub redis: Option<Redis>,
     /// Where certificates are ordered.
-    pub acme: Option<Acme>,
+    pub acme: Option<AcmeStatus>,
 }
 
 #[derive(Clone, Copy)]
@@ -248,14 +248,6 @@ pub struct Redis {
     pub resyncs_total: u64,
 }
 
-#[derive(Clone, Copy)]
-pub struct Acme {
-    pub failures_total: u64,
-    pub failures_in_a_row: u32,
-    pub renewed_total: u64,
-    pub next_attempt: Option<SystemTime>,
-}
-
 impl Scrape {
     pub fn of(app: Arc<App>) -> Scrape {
         let redis = app.shared.as_ref().map(|shared| Redis {
@@ -265,7 +257,8 @@ impl Scrape {
             errors_total: shared.errors(),
             resyncs_total: shared.resyncs(),
         });
-        Scrape { app, redis, acme: None }
+        let acme = app.acme();
+        Scrape { app, redis, acme }
     }
 
     pub fn write(self, format: Format) -> Result<String, fmt::Error> {
@@ -338,7 +331,7 @@ impl Collector for Scrape {
             redis.write(page)?;
         }
         if let Some(acme) = self.acme {
-            acme.write(page)?;
+            write_acme(&acme, page)?;
         }
         self.process(page)
     }
@@ -501,18 +494,16 @@ impl Redis {
     }
 }
 
-impl Acme {
-    fn write(self, page: &mut Page<'_>) -> fmt::Result {
-        page.counter("secure_app_acme_failures", "Orders of a certificate that failed", self.failures_total)?;
-        let help = "Orders that failed since the last one that did not";
-        page.gauge("secure_app_acme_failures_in_a_row", help, self.failures_in_a_row)?;
-        let help = "Certificates that this instance has ordered and got";
-        page.counter("secure_app_acme_renewed", help, self.renewed_total)?;
-        let help = "Since 1970: when a certificate is ordered next";
-        match self.next_attempt {
-            Some(time) => page.time("secure_app_acme_next_attempt_seconds", help, time),
-            None => Ok(()),
-        }
+fn write_acme(status: &AcmeStatus, page: &mut Page<'_>) -> fmt::Result {
+    page.counter("secure_app_acme_failures", "Orders of a certificate that failed", status.failures_total)?;
+    let help = "Orders that failed since the last one that did not";
+    page.gauge("secure_app_acme_failures_in_a_row", help, status.failures_in_a_row)?;
+    let help = "Certificates that this instance has ordered and got";
+    page.counter("secure_app_acme_renewed", help, status.renewed_total)?;
+    let help = "Since 1970: when a certificate is ordered next";
+    match status.next_attempt {
+        Some(time) => page.time("secure_app_acme_next_attempt_seconds", help, time),
+        None => Ok(()),
     }
 }
 

@@ -58,7 +58,10 @@ pub async fn watch(app: Arc<App>) {
                 false
             }
             () = tokio::time::sleep(LOOK) => false,
-            () = hangups.next() => true,
+            () = hangups.next() => {
+                app.hurry();
+                true
+            }
         };
     }
 }

@@ -7,6 +7,7 @@
 //! | `secure-app:sign-outs` | stream | each session that was signed out, and each user everywhere, for 400 days |
 //! | `secure-app:epochs` | hash | user → the epoch since the last sign-out everywhere |
 //! | `secure-app:attempts:…` | hash | as in [`crate::limits`]; ends with its window or its lock |
+//! | `secure-app:acme:…` | string | what [`crate::shelf`] holds, sealed; and a lock |
 //! | `secure-app:restoring` | string | whoever writes back what was lost; for ten seconds |
 //!
 //! It takes one server, or one with replicas behind one address: Redis Cluster would want each script's keys on one node.
@@ -32,6 +33,7 @@ const GENERATION: &str = "secure-app:generation";
 const SIGN_OUTS: &str = "secure-app:sign-outs";
 const EPOCHS: &str = "secure-app:epochs";
 const ATTEMPTS: &str = "secure-app:attempts:";
+const ACME: &str = "secure-app:acme:";
 const RESTORING: &str = "secure-app:restoring";
 
 /// For one answer. Whoever waits for it is a user who signs in.
@@ -42,6 +44,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub const WAIT: Duration = Duration::from_millis(500);
 /// Entries that are read or written at a time: of 100 bytes or so.
 pub const PAGE: usize = 1000;
+/// How long a lock is held for whoever may have died. Others order until then no certificate.
+pub const LOCK: Duration = Duration::from_secs(30);
 /// How long a response to a sign-out waits for Redis to have it, while that is reached.
 const DELIVERY: Duration = Duration::from_millis(500);
 
@@ -287,6 +291,40 @@ impl Shared {
         }
     }
 
+    // -------------------------------------------------------------------------------------------- Certificates
+
+    /// Of an entry of [`crate::shelf`].
+    pub async fn entry(&self, name: &str) -> Result<Option<String>, Unavailable> {
+        self.command(cmd("GET").arg(acme(name))).await
+    }
+
+    pub async fn put_entry(&self, name: &str, text: &str) -> Result<(), Unavailable> {
+        self.command(cmd("SET").arg(acme(name)).arg(text)).await
+    }
+
+    pub async fn remove_entry(&self, name: &str) -> Result<(), Unavailable> {
+        self.command(cmd("DEL").arg(acme(name))).await
+    }
+
+    /// Takes or keeps the lock for [`LOCK`]; `false`: another holder has it.
+    pub async fn lock(&self, holder: &str) -> Result<bool, Unavailable> {
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(HOLD));
+        let link = self.link()?;
+        self.run(&link, SCRIPT.key(acme("lock")).arg(holder).arg(LOCK.as_millis() as u64)).await
+    }
+
+    pub async fn unlock(&self, holder: &str) -> Result<(), Unavailable> {
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE));
+        let link = self.link()?;
+        self.run(&link, SCRIPT.key(acme("lock")).arg(holder)).await
+    }
+
+    async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Unavailable> {
+        let link = self.link()?;
+        let result = command.query_async(&mut link.commands.clone()).await;
+        result.map_err(|error: RedisError| self.give_up(&link, error.into()))
+    }
+
     // -------------------------------------------------------------------------------------------- For the fleet
 
     /// A link, and a connection to read from. Redis is written to here, so that one that is a replica, or full, says so.
@@ -450,6 +488,10 @@ fn emptied() -> Unavailable {
     Unavailable("it has lost what it held".to_owned())
 }
 
+fn acme(name: &str) -> String {
+    format!("{ACME}{name}")
+}
+
 fn attempts(key: &[u8; 17]) -> String {
     key.iter().fold(ATTEMPTS.to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
@@ -544,6 +586,19 @@ for i = 2, 3 do
     answer[#answer + 1] = {count, expires}
 end
 return answer
+";
+
+/// Key: of the lock; arguments: who, and for how many milliseconds.
+const HOLD: &str = "
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+";
+
+/// Key: of the lock; argument: who.
+const RELEASE: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 ";
 
 /// Keys: of counts; arguments: count, window and expiry of each.

@@ -76,7 +76,7 @@ pub fn with(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) ->
     Ok(Tls { config: Arc::new(config), validity })
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

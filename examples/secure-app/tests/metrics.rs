@@ -6,7 +6,8 @@ use browser_tests::{TempDir, output, spawn, wait_for};
 use common::{NAME, PASSWORD, Program, Reply, Site, USER, at_once, exchange, head, new_key, redis::Redis};
 use cookie_session::Key;
 use secure_app::{
-    metrics::{Acme, Format, Scrape, is_public, warn_if_public},
+    acme::AcmeStatus,
+    metrics::{Format, Scrape, is_public, warn_if_public},
     shares::Shares,
 };
 use std::{
@@ -623,7 +624,7 @@ fn everything() -> String {
     site.configure(&settings, &format!("primary = '{}'\nfallbacks = ['{}']", site.key, new_key()));
     let site = site.started();
     let mut scrape = Scrape::of(Arc::clone(site.app()));
-    scrape.acme = Some(Acme {
+    scrape.acme = Some(AcmeStatus {
         failures_total: 3,
         failures_in_a_row: 2,
         renewed_total: 1,

@@ -4,7 +4,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod nginx;
+pub mod pebble;
 pub mod redis;
+pub mod servers;
 
 use axum::Router;
 use browser_tests::{TempDir, wait_for};
@@ -229,6 +231,11 @@ impl Site {
         site.write_certificate("localhost");
         site.configure(&site.settings, &format!("primary = '{}'", site.key));
         site
+    }
+
+    /// The issuer of its certificates.
+    pub fn ca_pem(&self) -> String {
+        self.ca.pem()
     }
 
     /// Starts what is prepared.

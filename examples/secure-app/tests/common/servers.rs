@@ -1,0 +1,90 @@
+//! Real servers, from the packages of the system: each on loopback alone, ended when dropped.
+
+use browser_tests::{spawn, wait_for};
+use std::{
+    io::Read,
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio, id},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering::SeqCst},
+    },
+    thread,
+};
+
+/// A port that nobody listens on. Below those that the system gives away, so that it stays free until it is used.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const MANY: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other test programs begin elsewhere.
+    let begin = (id() % u32::from(MANY)) as u16;
+    for _ in 0..MANY {
+        let port = FIRST + (begin.wrapping_add(NEXT.fetch_add(1, SeqCst))) % MANY;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
+}
+
+/// A process, and what it has said on both outputs.
+pub struct Server {
+    child: Child,
+    output: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// `install`: what to do where the program is missing.
+    #[track_caller]
+    pub fn start(command: &mut Command, install: &str) -> Server {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(command, install);
+        let output = Arc::new(Mutex::new(String::new()));
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let streams: [Box<dyn Read + Send>; 2] = [Box::new(stdout), Box::new(stderr)];
+        for mut stream in streams {
+            let output = Arc::clone(&output);
+            // To the end, so that the pipe never fills.
+            thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(length @ 1..) = stream.read(&mut bytes) {
+                    let text = String::from_utf8_lossy(&bytes[..length]);
+                    output.lock().expect("no panic").push_str(&text);
+                }
+            });
+        }
+        Server { child, output }
+    }
+
+    /// Waits until it takes connections at this port.
+    #[track_caller]
+    pub fn listening(mut self, port: u16) -> Server {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        wait_for("the server to listen", || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("{status}: {}", self.output());
+            }
+            TcpStream::connect(address).ok()
+        });
+        self
+    }
+
+    pub fn output(&self) -> String {
+        self.output.lock().expect("no panic").clone()
+    }
+
+    /// `STOP`, `CONT` and so on.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
