@@ -9,12 +9,16 @@ mod common;
 use browser_tests::wait_for;
 use common::{PASSWORD, Site, USER, new_key, redis::Redis};
 use secure_app::{
-    shared::{PAGE, Shared},
+    shared::{Link, PAGE, Shared, WAIT},
     store::Change,
 };
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -81,6 +85,61 @@ fn a_million_sign_outs() {
             each(disk),
         );
     }
+}
+
+/// As [`secure_app::fleet`] asks it, with nothing behind.
+async fn instance(shared: &Shared, is_there: &AtomicUsize, heard: &AtomicUsize) {
+    let (link, mut reader) = shared.connect().await.expect("a link");
+    is_there.fetch_add(1, SeqCst);
+    let (mut last, mut beat) = ("$".to_owned(), Instant::now());
+    loop {
+        for (id, _) in Link::read(&mut reader, &last, WAIT).await.expect("read") {
+            last = id;
+            heard.fetch_add(1, SeqCst);
+        }
+        if beat.elapsed() >= WAIT {
+            beat = Instant::now();
+            link.beat().await.expect("it is there");
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; needs `ulimit -n 10000`"]
+fn a_thousand_instances() {
+    const INSTANCES: usize = 1000;
+    let redis = Redis::start();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let shared = Shared::new(&redis.url().parse().expect("an address"));
+        let (is_there, heard) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..INSTANCES {
+            let (shared, is_there, heard) = (Arc::clone(&shared), Arc::clone(&is_there), Arc::clone(&heard));
+            tokio::spawn(async move { instance(&shared, &is_there, &heard).await });
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        while is_there.load(SeqCst) < INSTANCES {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (link, _) = shared.connect().await.expect("a link");
+        for rate in [0, 1, 10, 20] {
+            let (before, begin, heard_before) = (redis.cpu(), Instant::now(), heard.load(SeqCst));
+            for number in 0..rate * 10_u64 {
+                let id = (u128::from(rate) << 64 | u128::from(number)).to_be_bytes();
+                let user = format!("user-{number:08}");
+                let sign_out = Change::Session { id, user, epoch: 0, until: 1_800_000_000_000 };
+                link.add(&[sign_out], true).await.expect("added");
+                tokio::time::sleep_until((begin + Duration::from_secs(1) * number as u32 / rate as u32).into()).await;
+            }
+            tokio::time::sleep_until((begin + Duration::from_secs(10)).into()).await;
+            let share = (redis.cpu() - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+            println!(
+                "{INSTANCES} instances and {rate} sign-outs a second: {:.0} % of a core of Redis; {} heard of",
+                share * 100.0,
+                heard.load(SeqCst) - heard_before,
+            );
+        }
+    });
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
     },
     thread,
+    time::Duration,
 };
 
 pub struct Redis {
@@ -129,6 +130,15 @@ impl Redis {
             .arg(words.collect::<Vec<_>>())
             .query(&mut connection)
             .unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// What its process has used of the processor.
+    pub fn cpu(&self) -> Duration {
+        let id = self.process.as_ref().expect("it runs").id();
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("on Linux");
+        let mut fields = stat.rsplit_once(") ").expect("its name").1.split(' ').skip(11);
+        let mut ticks = || fields.next().and_then(|ticks| ticks.parse::<u64>().ok()).expect("a number");
+        Duration::from_millis((ticks() + ticks()) * 10)
     }
 
     /// How often it was asked to do that since it started.
