@@ -144,8 +144,7 @@ impl Keeper {
         let folder = acme.folder.clone().unwrap_or_else(|| settings.data.join("acme"));
         let in_redis = |shared: &Arc<Shared>| {
             let ring = settings.session.key_ring().map_err(|error| format!("session: {error}"))?;
-            let (shared, clock) = (Arc::clone(shared), Arc::clone(clock));
-            Ok::<_, String>(InRedis { shared, seal: Seal::new(ring)?, clock })
+            Ok::<_, String>(InRedis { shared: Arc::clone(shared), seal: Seal::new(ring)? })
         };
         let keeper = Keeper {
             settings: acme,
@@ -634,9 +633,6 @@ pub async fn challenge(State(app): State<Arc<App>>, request: Request, next: Next
             (headers, answer).into_response()
         }
         Ok(None) => StatusCode::NOT_FOUND.into_response(),
-        Err(error) => {
-            tracing::error!(error, "a challenge of the CA cannot be answered");
-            StatusCode::SERVICE_UNAVAILABLE.into_response()
-        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }

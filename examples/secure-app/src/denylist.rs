@@ -86,9 +86,9 @@ impl One {
 
 impl Denylist {
     pub fn new(stored: Vec<Change>, store: Store, shared: Option<Arc<Shared>>, clock: Clock) -> Denylist {
-        let denylist = Denylist { users: RwLock::default(), store, shared, clock };
-        denylist.take_over(stored);
-        denylist
+        let mut users = HashMap::new();
+        take_over(&mut users, stored);
+        Denylist { users: RwLock::new(users), store, shared, clock }
     }
 
     /// What a session of this user is to hold, so that signing out everywhere ends it.
@@ -118,8 +118,7 @@ impl Denylist {
                 let change = Change::Session { id, user: user.to_owned(), epoch, until };
                 (self.store.write(vec![change.clone()]), Some(change))
             } else {
-                let changes = self.next_epoch(user, epoch, signed_out);
-                let last = changes.last().cloned();
+                let (changes, last) = self.next_epoch(user, epoch, signed_out);
                 (self.store.write(changes), last)
             }
         };
@@ -131,18 +130,30 @@ impl Denylist {
     pub async fn sign_out_everywhere(&self, user: &str, epoch: u64) -> Result<(), StoreError> {
         let (written, change) = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-            let changes = self.next_epoch(user, epoch, users.entry(user.into()).or_default());
-            let last = changes.last().cloned();
+            let (changes, last) = self.next_epoch(user, epoch, users.entry(user.into()).or_default());
             (self.store.write(changes), last)
         };
         self.share(change).await;
         written.await
     }
 
-    fn next_epoch(&self, user: &str, epoch: u64, signed_out: &mut SignedOut) -> Vec<Change> {
+    /// Returns what is to be stored, and what is to be shared. Where another clock is ahead, its number alone does not say
+    /// that it is new: that is kept until it is delivered.
+    fn next_epoch(
+        &self,
+        user: &str,
+        epoch: u64,
+        signed_out: &mut SignedOut,
+    ) -> (Vec<Change>, Option<Change>) {
         let now = (self.clock)();
         let next = milliseconds(now).max(signed_out.epoch() + 1).max(epoch + 1);
-        signed_out.begin(user, next, milliseconds(now + LONGEST))
+        let until = milliseconds(now + LONGEST);
+        let mut changes = signed_out.begin(user, next, until);
+        let last = changes.last().cloned();
+        if self.shared.is_some() {
+            changes.push(Change::Undelivered { name: user.to_owned(), epoch: next, until });
+        }
+        (changes, last)
     }
 
     async fn share(&self, change: Option<Change>) {
@@ -156,38 +167,10 @@ impl Denylist {
         &self,
         changes: Vec<Change>,
     ) -> Option<impl Future<Output = Result<(), StoreError>> + Send + use<>> {
-        let new = self.take_over(changes);
-        (!new.is_empty()).then(|| self.store.write(new))
-    }
-
-    /// Returns what of it was new. Of a user's epochs the highest counts; what an epoch stands for is left out.
-    fn take_over(&self, changes: Vec<Change>) -> Vec<Change> {
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        let mut new = Vec::new();
-        for change in changes {
-            match &change {
-                Change::Session { id, user, epoch, until } => {
-                    let signed_out = users.entry(user.as_str().into()).or_default();
-                    if *epoch >= signed_out.epoch()
-                        && signed_out.add(One {
-                            id: SessionId::from_bytes(*id),
-                            epoch: *epoch,
-                            until: *until,
-                        })
-                    {
-                        new.push(change);
-                    }
-                }
-                Change::User { name, epoch, until } => {
-                    let signed_out = users.entry(name.as_str().into()).or_default();
-                    if *epoch > signed_out.epoch() {
-                        new.extend(signed_out.begin(name, *epoch, *until));
-                    }
-                }
-                _ => {}
-            }
-        }
-        new
+        let new = take_over(&mut users, changes);
+        // Handed over under the lock: what is signed out here meanwhile comes to the disk after it.
+        (!new.is_empty()).then(|| self.store.write(new))
     }
 
     /// All that there is, as it was stored.
@@ -231,4 +214,30 @@ impl Denylist {
         let sessions = users.values().map(|signed_out| signed_out.sessions.len()).sum();
         (sessions, users.values().filter(|signed_out| signed_out.everywhere.is_some()).count())
     }
+}
+
+/// Returns what of it was new. Of a user's epochs the highest counts; what an epoch stands for is left out.
+fn take_over(users: &mut HashMap<Box<str>, SignedOut>, changes: Vec<Change>) -> Vec<Change> {
+    let mut new = Vec::new();
+    for change in changes {
+        match &change {
+            Change::Session { id, user, epoch, until } => {
+                let signed_out = users.entry(user.as_str().into()).or_default();
+                let (epoch, until) = (*epoch, *until);
+                if epoch >= signed_out.epoch()
+                    && signed_out.add(One { id: SessionId::from_bytes(*id), epoch, until })
+                {
+                    new.push(change);
+                }
+            }
+            Change::User { name, epoch, until } => {
+                let signed_out = users.entry(name.as_str().into()).or_default();
+                if *epoch > signed_out.epoch() {
+                    new.extend(signed_out.begin(name, *epoch, *until));
+                }
+            }
+            _ => {}
+        }
+    }
+    new
 }

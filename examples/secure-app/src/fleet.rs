@@ -32,8 +32,10 @@ const TRIM: Duration = Duration::from_secs(60 * 60);
 /// How far this instance has come.
 #[derive(Default)]
 struct Place {
-    /// In which generation, of which process of Redis.
-    of: Option<(String, String)>,
+    /// In which generation of Redis.
+    of: Option<String>,
+    /// Where all counts were that this instance knows. Others may have fallen there since: they are not written back.
+    counted: Option<String>,
     last: String,
     /// What this instance knows, less what it has read there.
     missing: HashMap<(u8, Vec<u8>), Change>,
@@ -49,8 +51,10 @@ pub enum Heard {
 }
 
 /// Keeps in step for as long as the future is polled. Tells how it gets there.
-pub async fn keep(app: Arc<App>, shared: Arc<Shared>, heard: mpsc::Sender<Heard>) {
-    let mut place = Place::default();
+///
+/// `before`: the generation that it was in step with before the start, if any.
+pub async fn keep(app: Arc<App>, shared: Arc<Shared>, before: Option<String>, heard: mpsc::Sender<Heard>) {
+    let mut place = Place { counted: before, ..Place::default() };
     let mut heard = Some(heard);
     let mut pause = PAUSE.0;
     let mut is_known = false;
@@ -88,12 +92,16 @@ async fn step(
 ) -> Result<Infallible, Unavailable> {
     let (link, mut reader) = shared.connect().await?;
     let link = Arc::new(link);
-    let of = Some((link.run.clone(), link.generation.clone()));
-    if place.of != of {
+    let of = Some(link.generation.clone());
+    if place.counted != of {
         // Before any attempt is counted over this link.
         link.restore(&app.limits.counts()).await?;
+        place.counted = of.clone();
+    }
+    if place.of != of {
         let missing = app.denylist.entries().into_iter().map(|change| (change.about(), change)).collect();
-        *place = Place { of, last: "0-0".to_owned(), missing, written: VecDeque::new() };
+        let counted = of.clone();
+        *place = Place { of, counted, last: "0-0".to_owned(), missing, written: VecDeque::new() };
         shared.resync();
     }
     while follow(app, place, &mut reader, Duration::ZERO).await? == PAGE {
@@ -103,15 +111,30 @@ async fn step(
     let waiting = shared.waiting();
     shared.use_link(&link);
     tracing::info!(waiting, missing = place.missing.len(), "Redis: in step with all other instances");
-    if let Some(heard) = heard.take() {
-        // On disk it may be a moment later: until then a restart waits.
-        drop(app.store.write(vec![Change::Filled]));
-        let _ = heard.send(Heard::All);
-    }
+    // On disk it may be a moment later: until then a restart waits.
+    drop(app.store.write(vec![Change::InStep { generation: link.generation.clone() }]));
+    let tell = async {
+        link.opened().await;
+        let _ = heard.take().map(|heard| heard.send(Heard::All));
+        std::future::pending().await
+    };
     tokio::select! {
+        error = tell => error,
         error = follow_on(app, place, &link, &mut reader) => error,
-        error = shared.deliver(&link) => Err(error),
+        error = shared.deliver(&link, |changes| delivered(app, changes)) => Err(error),
         error = shared.broken() => Err(error),
+    }
+}
+
+/// They need not be delivered again after a restart.
+fn delivered(app: &App, changes: Vec<Change>) {
+    let delivered = |change| match change {
+        Change::User { name, epoch, .. } => Some(Change::Delivered { name, epoch }),
+        _ => None,
+    };
+    let changes: Vec<Change> = changes.into_iter().filter_map(delivered).collect();
+    if !changes.is_empty() {
+        drop(app.store.write(changes));
     }
 }
 

@@ -135,16 +135,17 @@ pub struct Running {
 impl Running {
     /// Starts everything. `more`: routes beside the shop's, behind the same layers.
     pub fn start(file: Option<PathBuf>, clock: Clock, more: Router<Arc<App>>) -> Result<Running, String> {
-        let Opened { app, writer, filled, demo } = App::open(file, clock)?;
+        let Opened { app, writer, in_step, demo } = App::open(file, clock)?;
         let settings = app.settings.load_full();
         let mut tasks = JoinSet::new();
         if let Some(shared) = &app.shared {
             let (sender, receiver) = mpsc::channel();
-            tasks.spawn(fleet::keep(Arc::clone(&app), Arc::clone(shared), sender));
+            let is_filled = in_step.is_some();
+            tasks.spawn(fleet::keep(Arc::clone(&app), Arc::clone(shared), in_step, sender));
             // This thread waits, the runtime's others work.
             let last = std::iter::from_fn(|| receiver.recv_timeout(fleet::FILL).ok())
                 .find(|heard| *heard == Heard::All);
-            if last.is_none() && !filled {
+            if last.is_none() && !is_filled {
                 return Err("redis_url: Redis is not reached, as the log says, and this instance has never heard who \
                      signed out: it would let them in"
                     .to_owned());
@@ -187,8 +188,9 @@ impl Running {
 pub struct Opened {
     pub app: Arc<App>,
     pub writer: Writer,
-    /// This instance has heard of all sign-outs so far, some time before the start.
-    pub filled: bool,
+    /// With which generation of what is shared this instance was in step before the start: it has heard of all sign-outs up to
+    /// then.
+    pub in_step: Option<String>,
     /// The demo user's password, if there is that user.
     pub demo: Option<String>,
 }
@@ -231,6 +233,9 @@ impl App {
         let passwords = Arc::new(Passwords::new(users));
 
         let (store, writer, stored) = Store::open(&settings.data)?;
+        if let Some(shared) = &shared {
+            shared.put_again(stored.undelivered);
+        }
         let denylist = Denylist::new(stored.signed_out, store.clone(), shared.clone(), Arc::clone(&clock));
         let denylist = Arc::new(denylist);
         let limits = Limits::new(
@@ -263,7 +268,7 @@ impl App {
             settings: ArcSwap::from_pointee(settings),
             files: Mutex::new(files),
         };
-        Ok(Opened { app: Arc::new(app), writer, filled: stored.filled, demo })
+        Ok(Opened { app: Arc::new(app), writer, in_step: stored.in_step, demo })
     }
 
     /// The whole app: the routes, and around them, from the inside out, the checklist.

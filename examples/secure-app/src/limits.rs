@@ -55,6 +55,45 @@ struct Record {
     window: u64,
 }
 
+impl Record {
+    /// The end of a lock, as Redis says it, is off by a millisecond now and then.
+    fn is_about(&self, other: &Record) -> bool {
+        self.count == other.count
+            && self.window == other.window
+            && self.expires.abs_diff(other.expires) < 1000
+    }
+}
+
+/// What Redis has said of a count.
+enum Seen {
+    /// An attempt was counted, or not since there is a lock.
+    Counted(Count),
+    /// One was taken back.
+    Settled(Count),
+}
+
+impl Seen {
+    /// What is known by that. `None`: that there is no count.
+    fn after(self, before: Option<Record>, now: u64) -> Option<Record> {
+        let before = before.filter(|before| before.expires > now);
+        match (self, before) {
+            (Seen::Counted(Count { window, count, .. }), Some(before))
+                if window <= before.window && count < before.count =>
+            {
+                Some(before)
+            }
+            (Seen::Counted(Count { window, count, expires }), _) => Some(Record { window, count, expires }),
+            // It has begun anew meanwhile.
+            (Seen::Settled(Count { window, .. }), Some(before)) if window != before.window => Some(before),
+            (Seen::Settled(Count { count: 0, .. }), _) => None,
+            (Seen::Settled(Count { window, count, expires }), before) => {
+                let less = before.map_or(0, |before| before.count.saturating_sub(1));
+                Some(Record { window, count: count.max(less), expires })
+            }
+        }
+    }
+}
+
 pub struct Limits {
     records: Mutex<HashMap<Key, Record>>,
     most_records: usize,
@@ -170,36 +209,40 @@ impl Limits {
         });
         match shared.count(&keys, &rules).await {
             Ok(Counted::Attempt(counts)) => {
-                self.remember(keys.into_iter().zip(counts.map(Some)));
+                self.remember(keys.into_iter().zip(counts).map(|(key, count)| (key, Seen::Counted(count))));
                 Ok(Attempt([(keys[PAIR], counts[PAIR].window), (keys[ADDRESS], counts[ADDRESS].window)]))
             }
             Ok(Counted::Locked { by, count, left }) => {
-                self.remember([(keys[by], Some(count))]);
+                self.remember([(keys[by], Seen::Counted(count))]);
                 Err(Refused::RetryAfter(left.div_ceil(1000).max(1)))
             }
             Err(error) => Err(Refused::Failed(Failed::Shared(error))),
         }
     }
 
-    /// What is shared as it was seen last; on disk some time, so that it is known after a restart too.
-    fn remember(&self, counts: impl IntoIterator<Item = (Key, Option<Count>)>) {
+    /// What is shared as it was seen last; on disk some time, so that it is known after a restart too. Of answers that
+    /// come in another order than they were given in, too much is remembered rather than too little.
+    fn remember(&self, seen: impl IntoIterator<Item = (Key, Seen)>) {
+        let now = milliseconds((self.clock)());
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = Vec::new();
-        for (key, count) in counts {
-            match count {
-                Some(Count { count: 0, .. }) => {
-                    records.remove(&key);
-                    changes.push(Change::ForgetAttempts { key });
-                }
-                Some(Count { count, window, expires }) => {
-                    records.insert(key, Record { count, expires, window });
-                    changes.push(Change::Attempts { key, count, expires });
-                }
-                None => {}
+        for (key, seen) in seen {
+            let before = records.get(&key).copied();
+            let Some(after) = seen.after(before, now) else {
+                records.remove(&key);
+                changes.push(Change::ForgetAttempts { key });
+                continue;
+            };
+            // Whoever is locked and goes on has nothing written.
+            if before.is_none_or(|before| !before.is_about(&after)) {
+                records.insert(key, after);
+                changes.push(Change::Attempts { key, count: after.count, expires: after.expires });
             }
         }
-        changes.extend(make_room(&mut records, self.most_records, milliseconds((self.clock)())));
-        drop(self.store.write(changes));
+        changes.extend(make_room(&mut records, self.most_records, now));
+        if !changes.is_empty() {
+            drop(self.store.write(changes));
+        }
     }
 
     /// All that is known of what is shared.
@@ -228,7 +271,8 @@ impl Limits {
             let (keys, windows) = (counted.map(|(key, _)| key), counted.map(|(_, window)| window));
             let most = RULES.map(|rule| rule.most);
             let (counts, epoch) = shared.settle(&keys, windows, most, right).await.map_err(Failed::Shared)?;
-            self.remember(keys.into_iter().zip(counts));
+            let settled = keys.into_iter().zip(counts);
+            self.remember(settled.filter_map(|(key, count)| Some((key, Seen::Settled(count?)))));
             return Ok(epoch);
         }
         let written = {

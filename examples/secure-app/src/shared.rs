@@ -3,7 +3,7 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `secure-app:generation` | string | a number drawn by whoever found Redis empty. Another one than before: what was there is gone |
+//! | `secure-app:generation` | string | the server, a number and the time, by whoever found it empty or another one. Not as before: something may be gone |
 //! | `secure-app:sign-outs` | stream | each session that was signed out, and each user everywhere, for 400 days |
 //! | `secure-app:epochs` | hash | user → the epoch since the last sign-out everywhere |
 //! | `secure-app:attempts:…` | hash | as in [`crate::limits`]; ends with its window or its lock |
@@ -46,6 +46,12 @@ pub const WAIT: Duration = Duration::from_millis(500);
 pub const PAGE: usize = 1000;
 /// How long a lock is held for whoever may have died. Others order until then no certificate.
 pub const LOCK: Duration = Duration::from_secs(30);
+/// How long nobody signs in after Redis was empty, or another server: all that reach it have by then written back what they
+/// have counted. They look each [`WAIT`], or try each second and a half.
+pub const GRACE: Duration = Duration::from_secs(3);
+/// Epochs begin at the time, in milliseconds: one of the year 37648 was made up, and none could follow it. Lua counts to
+/// some more.
+const LAST_EPOCH: u64 = 1 << 50;
 /// How long a response to a sign-out waits for Redis to have it, while that is reached.
 const DELIVERY: Duration = Duration::from_millis(500);
 
@@ -107,10 +113,11 @@ struct Outbox {
 /// A connection over which Redis answers.
 pub struct Link {
     commands: MultiplexedConnection,
+    /// Another one than before: Redis may have lost the last of what was there, or all.
     pub generation: String,
-    /// Of the server's process: another one may have lost the last of what was there.
-    pub run: String,
     since: Instant,
+    /// When attempts are counted again.
+    opens: Instant,
     /// What Redis's clock said then, in milliseconds since 1970, as far as is known.
     began: AtomicU64,
 }
@@ -161,6 +168,10 @@ impl Shared {
 
     /// Whether Redis answers, and has got and given all that there is.
     pub fn is_up(&self) -> bool {
+        self.link.load().as_ref().is_some_and(|link| link.is_open())
+    }
+
+    fn is_reached(&self) -> bool {
         self.link.load().is_some()
     }
 
@@ -216,6 +227,9 @@ impl Shared {
     pub async fn count(&self, keys: &[[u8; 17]; 2], rules: &[Rule; 2]) -> Result<Counted, Unavailable> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(COUNT));
         let link = self.link()?;
+        if !link.is_open() {
+            return Err(Unavailable("it had lost what it held, which is written back".to_owned()));
+        }
         let mut script = SCRIPT.key(GENERATION);
         for key in keys {
             script.key(attempts(key));
@@ -263,6 +277,7 @@ impl Shared {
         let count = |(count, expires): (i64, u64), window| {
             u32::try_from(count).ok().map(|count| Count { count, window, expires })
         };
+        let epoch = if epoch < LAST_EPOCH { epoch } else { 0 };
         Ok(([count(first, windows[0]), count(second, windows[1])], epoch))
     }
 
@@ -276,7 +291,7 @@ impl Shared {
             outbox.put
         };
         self.more.notify_one();
-        if self.is_up() {
+        if self.is_reached() {
             let mut delivered = self.delivered.subscribe();
             let _ = tokio::time::timeout(DELIVERY, delivered.wait_for(|delivered| *delivered >= put)).await;
         }
@@ -285,7 +300,7 @@ impl Shared {
     /// Waits until Redis has all sign-outs, if it is reached, for so long.
     pub async fn flush(&self, most: Duration) {
         let put = self.outbox().put;
-        if self.is_up() {
+        if self.is_reached() {
             let mut delivered = self.delivered.subscribe();
             let _ = tokio::time::timeout(most, delivered.wait_for(|delivered| *delivered >= put)).await;
         }
@@ -337,15 +352,21 @@ impl Shared {
         };
         let mut commands = self.client.get_multiplexed_async_connection_with_config(&config(ANSWER)).await?;
         let reader = config(WAIT + ANSWER);
-        let reader = self.client.get_multiplexed_async_connection_with_config(&reader).await?;
-        let info: String = cmd("INFO").arg("server").query_async(&mut commands).await?;
-        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().to_owned();
+        let mut reader = self.client.get_multiplexed_async_connection_with_config(&reader).await?;
+        let server = server(&mut commands).await?;
+        if self::server(&mut reader).await? != server {
+            return Err(Unavailable("there are two servers at its address".to_owned()));
+        }
         let mut number = [0; 8];
         getrandom::fill(&mut number).map_err(|error| Unavailable(error.to_string()))?;
         let number = format!("{:016x}", u64::from_be_bytes(number));
-        let (generation, time): (String, u64) =
-            SCRIPT.key(GENERATION).key(SIGN_OUTS).arg(number).invoke_async(&mut commands).await?;
-        Ok((Link { commands, generation, run, since: Instant::now(), began: AtomicU64::new(time) }, reader))
+        let grace = GRACE.as_millis() as u64;
+        let mut script = SCRIPT.key(GENERATION);
+        script.key(SIGN_OUTS).arg(server).arg(number).arg(grace);
+        let (generation, time, left): (String, u64, u64) = script.invoke_async(&mut commands).await?;
+        let since = Instant::now();
+        let opens = since + Duration::from_millis(left.min(grace));
+        Ok((Link { commands, generation, since, opens, began: AtomicU64::new(time) }, reader))
     }
 
     /// What it holds is read from the beginning.
@@ -372,8 +393,15 @@ impl Shared {
         error.unwrap_or_else(|| Unavailable("there is no link".to_owned()))
     }
 
-    /// Delivers what waits, for as long as that goes well.
-    pub async fn deliver(&self, link: &Link) -> Unavailable {
+    /// What was not delivered before the start.
+    pub fn put_again(&self, changes: Vec<Change>) {
+        let mut outbox = self.outbox();
+        outbox.put += changes.len() as u64;
+        outbox.waiting.extend(changes);
+    }
+
+    /// Delivers what waits, for as long as that goes well; what Redis has got is `done`.
+    pub async fn deliver(&self, link: &Link, done: impl Fn(Vec<Change>)) -> Unavailable {
         loop {
             let page: Vec<Change> = self.outbox().waiting.iter().take(PAGE).cloned().collect();
             if page.is_empty() {
@@ -384,6 +412,7 @@ impl Shared {
                 // Nobody else takes from it.
                 self.outbox().waiting.drain(..page.len());
                 self.delivered.send_modify(|delivered| *delivered += page.len() as u64);
+                done(page);
             }
         }
     }
@@ -393,6 +422,15 @@ impl Link {
     /// By Redis's clock, so that those of the instances may differ.
     fn now(&self) -> u64 {
         self.began.load(Relaxed) + self.since.elapsed().as_millis() as u64
+    }
+
+    fn is_open(&self) -> bool {
+        self.opens <= Instant::now()
+    }
+
+    /// Returns when attempts are counted.
+    pub async fn opened(&self) {
+        tokio::time::sleep_until(self.opens.into()).await;
     }
 
     /// The next sign-outs after a place in the log, and the last one's place; waits so long for one to be there.
@@ -484,6 +522,17 @@ impl Link {
     }
 }
 
+/// The process, and the history of what it holds: a replica has that of its server, and begins one when it takes its place.
+async fn server(connection: &mut MultiplexedConnection) -> Result<String, Unavailable> {
+    let mut pipe = redis::pipe();
+    pipe.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+    let (server, replication): (String, String) = pipe.query_async(connection).await?;
+    let find = |info: &str, name| {
+        info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned()
+    };
+    Ok(format!("{}-{}", find(&server, "run_id:"), find(&replication, "master_replid:")))
+}
+
 fn emptied() -> Unavailable {
     Unavailable("it has lost what it held".to_owned())
 }
@@ -503,8 +552,11 @@ fn entry(fields: &[Vec<u8>]) -> Option<Change> {
         let value = &pairs.find(|pair| pair[0] == name.as_bytes())?[1];
         str::from_utf8(value).ok()
     };
-    let (user, epoch, until) =
+    let (user, epoch, until): (String, u64, u64) =
         (field("user")?.to_owned(), field("epoch")?.parse().ok()?, field("until")?.parse().ok()?);
+    if epoch >= LAST_EPOCH {
+        return None;
+    }
     match field("session") {
         None => Some(Change::User { name: user, epoch, until }),
         Some(id) => {
@@ -514,17 +566,24 @@ fn entry(fields: &[Vec<u8>]) -> Option<Change> {
     }
 }
 
-/// The generation, and a new one where there is none; and the time. It is written even where it is there.
+/// Keys: generation, sign-outs; arguments: the server, a number, and how many milliseconds nothing is counted after another one.
+/// The generation, and a new one where there is none or another server's; the time; and how long nothing is counted.
+/// It is written even where it is there.
 const FIND: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local generation = redis.call('GET', KEYS[1])
-if not generation or redis.call('EXISTS', KEYS[2]) == 0 then
-    generation = ARGV[1]
+local is_there = generation and redis.call('EXISTS', KEYS[2]) == 1
+if not is_there or string.sub(generation, 1, #ARGV[1]) ~= ARGV[1] then
+    generation = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. string.format('%.0f', now)
+end
+if not is_there then
     redis.call('DEL', KEYS[2])
     redis.call('XADD', KEYS[2], '*', 'generation', generation)
 end
 redis.call('SET', KEYS[1], generation)
-local time = redis.call('TIME')
-return {generation, time[1] * 1000 + math.floor(time[2] / 1000)}
+local passed = now - (tonumber(string.match(generation, '%d+$')) or now)
+return {generation, now, math.max(0, math.min(ARGV[3] - passed, ARGV[3]))}
 ";
 
 /// Keys: generation, pair, address; arguments: generation, deadline, and most, window, lock of each.

@@ -4,7 +4,6 @@
 //! which it starts without Redis and writes back what that has lost.
 
 use crate::{
-    clock::Clock,
     sealed::Seal,
     shared::{LOCK as LOCKED, Shared, Unavailable},
 };
@@ -16,8 +15,13 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
-use tokio::task::AbortHandle;
+use tokio::{
+    sync::Mutex,
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
 
 const CERTIFICATE: &str = "certificate.json";
 const ACCOUNT: &str = "account.json";
@@ -27,17 +31,29 @@ const LOCK: &str = "lock";
 /// What an instance keeps of what is in Redis.
 const KEPT: [&str; 2] = [CERTIFICATE, ACCOUNT];
 
+/// Anybody may ask for challenges: they are read no more often than that, for all who have asked by then.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Entries are texts, each replaced as a whole.
 pub struct Shelf {
     folder: PathBuf,
     shared: Option<InRedis>,
+    challenges: Mutex<Challenges>,
+}
+
+/// As they were last read.
+struct Challenges {
+    /// When somebody began to; who asks may go before the end.
+    begun: Option<Instant>,
+    /// When it was begun that came to this end.
+    read: Option<Instant>,
+    found: Result<BTreeMap<String, String>, String>,
 }
 
 /// Nobody who reads Redis gets a private key, and nobody who writes there has a certificate taken.
 pub struct InRedis {
     pub shared: Arc<Shared>,
     pub seal: Seal,
-    pub clock: Clock,
 }
 
 /// Whoever has it is the only one that orders. Dropped, it is free again; of a process that died, the system frees it, or
@@ -90,7 +106,8 @@ pub struct Pause {
 
 impl Shelf {
     pub fn new(folder: PathBuf, shared: Option<InRedis>) -> Shelf {
-        Shelf { folder, shared }
+        let challenges = Challenges { begun: None, read: None, found: Ok(BTreeMap::new()) };
+        Shelf { folder, shared, challenges: Mutex::new(challenges) }
     }
 
     /// What is shared is sealed under these keys from now on.
@@ -136,8 +153,24 @@ impl Shelf {
 
     /// What to answer the CA that asks for this token. No token becomes part of a file's name.
     pub async fn challenge(&self, token: &str) -> Result<Option<String>, String> {
-        let challenges: Option<BTreeMap<String, String>> = self.entry(CHALLENGES).await?;
-        Ok(challenges.and_then(|mut challenges| challenges.remove(token)))
+        let asked = Instant::now();
+        let mut challenges = self.challenges.lock().await;
+        // Else somebody has read them since, while this one waited.
+        if challenges.read.is_none_or(|read| read < asked) {
+            if let Some(begun) = challenges.begun {
+                sleep_until(begun + LOOK).await;
+            }
+            let begun = Some(Instant::now());
+            challenges.begun = begun;
+            let found = self.entry(CHALLENGES).await.map(Option::unwrap_or_default);
+            if let Err(error) = &found
+                && challenges.found.as_ref().err() != Some(error)
+            {
+                tracing::error!(error, "challenges of the CA cannot be answered");
+            }
+            (challenges.read, challenges.found) = (begun, found);
+        }
+        challenges.found.as_ref().map(|found| found.get(token).cloned()).map_err(String::clone)
     }
 
     /// Beside those that are there. Under the lock, as all that writes.
@@ -186,23 +219,23 @@ impl Shelf {
     async fn read(&self, name: &'static str) -> Result<Option<String>, String> {
         let path = self.folder.join(name);
         let here = blocking(move || read(&path)).await;
-        let Some(InRedis { shared, seal, clock }) = &self.shared else { return here };
+        let Some(InRedis { shared, seal }) = &self.shared else { return here };
         let sealed = shared.entry(name).await.map_err(redis)?;
-        let there = sealed.and_then(|sealed| seal.open(&sealed, clock()));
-        match (there, here?) {
-            (Some(there), here) => {
-                if KEPT.contains(&name) && here.as_ref() != Some(&there) {
-                    self.write_here(name, there.clone()).await?;
-                }
-                Ok(Some(there))
-            }
+        let there = sealed.and_then(|sealed| seal.open(&sealed));
+        let Some(there) = there else {
+            let Some(here) = here?.filter(|_| KEPT.contains(&name)) else { return Ok(None) };
             // Lost there, or sealed under a key that is gone.
-            (None, Some(here)) if KEPT.contains(&name) => {
-                self.write_there(name, &here).await?;
-                Ok(Some(here))
-            }
-            (None, _) => Ok(None),
+            self.write_there(name, &here).await?;
+            return Ok(Some(here));
+        };
+        // A folder that cannot be written is no reason to do without it, and to order another one.
+        if KEPT.contains(&name)
+            && here.as_ref() != Ok(&Some(there.clone()))
+            && let Err(error) = self.write_here(name, there.clone()).await
+        {
+            tracing::warn!(error, "what is shared for acme is not kept here: without Redis it is missing");
         }
+        Ok(Some(there))
     }
 
     async fn write(&self, name: &'static str, entry: &impl Serialize) -> Result<(), String> {
@@ -215,8 +248,8 @@ impl Shelf {
     }
 
     async fn write_there(&self, name: &'static str, text: &str) -> Result<(), String> {
-        let Some(InRedis { shared, seal, clock }) = &self.shared else { return Ok(()) };
-        shared.put_entry(name, &seal.seal(text, clock())?).await.map_err(redis)
+        let Some(InRedis { shared, seal }) = &self.shared else { return Ok(()) };
+        shared.put_entry(name, &seal.seal(text)?).await.map_err(redis)
     }
 
     async fn write_here(&self, name: &'static str, text: String) -> Result<(), String> {

@@ -20,11 +20,14 @@ use tokio::sync::oneshot;
 const SESSIONS: TableDefinition<&[u8; 16], (u64, &str, u64)> = TableDefinition::new("sessions signed out");
 /// User → the epoch since signing out everywhere, and when the entry may go.
 const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users signed out everywhere");
+/// User and epoch → as above, of those that the other instances have not got yet.
+const UNDELIVERED: TableDefinition<(&str, u64), u64> =
+    TableDefinition::new("signed out everywhere, not delivered");
 /// Kind and hash → attempts counted, and when they expire.
 const ATTEMPTS: TableDefinition<&[u8; 17], (u32, u64)> = TableDefinition::new("attempts to sign in");
 
-/// Whether the sign-outs of all instances were heard of once.
-const FILLED: TableDefinition<(), ()> = TableDefinition::new("filled");
+/// The generation of what instances share that all was heard of: of the sign-outs so far, and of the counts since.
+const IN_STEP: TableDefinition<(), &str> = TableDefinition::new("in step");
 
 /// How long a disk that said no is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,13 +35,44 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// One change, as it is stored.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Session { id: [u8; 16], user: String, epoch: u64, until: u64 },
-    ForgetSession { id: [u8; 16] },
-    User { name: String, epoch: u64, until: u64 },
-    ForgetUser { name: String },
-    Attempts { key: [u8; 17], count: u32, expires: u64 },
-    ForgetAttempts { key: [u8; 17] },
-    Filled,
+    Session {
+        id: [u8; 16],
+        user: String,
+        epoch: u64,
+        until: u64,
+    },
+    ForgetSession {
+        id: [u8; 16],
+    },
+    User {
+        name: String,
+        epoch: u64,
+        until: u64,
+    },
+    ForgetUser {
+        name: String,
+    },
+    Attempts {
+        key: [u8; 17],
+        count: u32,
+        expires: u64,
+    },
+    ForgetAttempts {
+        key: [u8; 17],
+    },
+    InStep {
+        generation: String,
+    },
+    /// Of a [`Change::User`] that begins here.
+    Undelivered {
+        name: String,
+        epoch: u64,
+        until: u64,
+    },
+    Delivered {
+        name: String,
+        epoch: u64,
+    },
 }
 
 /// What was stored before the start.
@@ -46,7 +80,10 @@ pub enum Change {
 pub struct Stored {
     /// [`Change::Session`] and [`Change::User`].
     pub signed_out: Vec<Change>,
-    pub filled: bool,
+    /// [`Change::User`], to be delivered as new.
+    pub undelivered: Vec<Change>,
+    /// With which generation, if it ever was.
+    pub in_step: Option<String>,
     pub attempts: Vec<([u8; 17], (u32, u64))>,
 }
 
@@ -145,7 +182,8 @@ fn read(database: &Database) -> Result<Stored, redb::Error> {
     transaction.open_table(SESSIONS)?;
     transaction.open_table(USERS)?;
     transaction.open_table(ATTEMPTS)?;
-    transaction.open_table(FILLED)?;
+    transaction.open_table(IN_STEP)?;
+    transaction.open_table(UNDELIVERED)?;
     transaction.commit()?;
 
     let transaction = database.begin_read()?;
@@ -160,11 +198,17 @@ fn read(database: &Database) -> Result<Stored, redb::Error> {
         let (epoch, until) = times.value();
         stored.signed_out.push(Change::User { name: name.value().to_owned(), epoch, until });
     }
+    for entry in transaction.open_table(UNDELIVERED)?.iter()? {
+        let (key, until) = entry?;
+        let (name, epoch) = key.value();
+        stored.undelivered.push(Change::User { name: name.to_owned(), epoch, until: until.value() });
+    }
     for entry in transaction.open_table(ATTEMPTS)?.iter()? {
         let (key, record) = entry?;
         stored.attempts.push((*key.value(), record.value()));
     }
-    stored.filled = transaction.open_table(FILLED)?.get(())?.is_some();
+    stored.in_step =
+        transaction.open_table(IN_STEP)?.get(())?.map(|generation| generation.value().to_owned());
     Ok(stored)
 }
 
@@ -175,7 +219,10 @@ impl Change {
             Change::Session { id, .. } | Change::ForgetSession { id } => (0, id.to_vec()),
             Change::User { name, .. } | Change::ForgetUser { name } => (1, name.clone().into_bytes()),
             Change::Attempts { key, .. } | Change::ForgetAttempts { key } => (2, key.to_vec()),
-            Change::Filled => (3, Vec::new()),
+            Change::InStep { .. } => (3, Vec::new()),
+            Change::Undelivered { name, epoch, .. } | Change::Delivered { name, epoch } => {
+                (4, [&epoch.to_be_bytes(), name.as_bytes()].concat())
+            }
         }
     }
 
@@ -267,7 +314,8 @@ fn commit<'c>(database: &Database, changes: impl Iterator<Item = &'c Change>) ->
         let mut sessions = transaction.open_table(SESSIONS)?;
         let mut users = transaction.open_table(USERS)?;
         let mut attempts = transaction.open_table(ATTEMPTS)?;
-        let mut filled = transaction.open_table(FILLED)?;
+        let mut in_step = transaction.open_table(IN_STEP)?;
+        let mut undelivered = transaction.open_table(UNDELIVERED)?;
         for change in changes {
             match change {
                 Change::Session { id, user, epoch, until } => {
@@ -278,7 +326,11 @@ fn commit<'c>(database: &Database, changes: impl Iterator<Item = &'c Change>) ->
                 Change::ForgetUser { name } => drop(users.remove(name.as_str())?),
                 Change::Attempts { key, count, expires } => drop(attempts.insert(key, (*count, *expires))?),
                 Change::ForgetAttempts { key } => drop(attempts.remove(key)?),
-                Change::Filled => drop(filled.insert((), ())?),
+                Change::Undelivered { name, epoch, until } => {
+                    drop(undelivered.insert((name.as_str(), *epoch), *until)?);
+                }
+                Change::Delivered { name, epoch } => drop(undelivered.remove((name.as_str(), *epoch))?),
+                Change::InStep { generation } => drop(in_step.insert((), generation.as_str())?),
             }
         }
     }

@@ -4,7 +4,7 @@ mod common;
 
 use browser_tests::{TempDir, wait_for};
 use common::{
-    PASSWORD, Site, exchange, head,
+    PASSWORD, Site, at_once, exchange, head,
     pebble::{Pebble, Tls, connect},
     redis::Redis,
     servers::free_port,
@@ -27,7 +27,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 const SHOP: &str = "shop.test.example";
@@ -624,6 +624,46 @@ fn a_certificate_that_redis_has_lost_is_written_back_and_one_without_redis_is_th
 }
 
 #[test]
+fn an_instance_that_cannot_write_its_folder_takes_what_another_has_ordered() {
+    let redis = Redis::start();
+    let http = free_port();
+    let pebble = Pebble::start(http, QUARTER);
+    let (settings, key) = (format!("redis_url = '{}'", redis.url()), common::new_key());
+    let one = instance(http, &pebble, &key, &settings, "").started();
+    wait_for_renewals(&one, 1);
+    let mut two = instance(0, &pebble, &key, &settings, "").started();
+    wait_for("the certificate", || (presented(two.https()) == presented(one.https())).then_some(()));
+    // No file takes the place of a folder.
+    fs::create_dir(folder(&two).join("certificate.json.new")).unwrap();
+    one.advance(61 * DAY);
+    wait_for_renewals(&one, 2);
+    two.advance(61 * DAY);
+    let new = presented(one.https());
+    for _ in 0..2 {
+        wait_for("the new certificate", || (presented(two.https()) == new).then_some(()));
+        a_while();
+        assert_eq!((status(&two).renewed_total, pebble.orders()), (0, 2));
+        two.restart();
+    }
+}
+
+#[test]
+fn an_instance_whose_clock_is_behind_takes_what_another_has_ordered() {
+    let redis = Redis::start();
+    let http = free_port();
+    let pebble = Pebble::start(http, QUARTER);
+    let (settings, key) = (format!("redis_url = '{}'", redis.url()), common::new_key());
+    let one = instance(http, &pebble, &key, &settings, "");
+    one.advance(10 * 60 * SECOND);
+    let one = one.started();
+    wait_for_renewals(&one, 1);
+    let two = instance(0, &pebble, &key, &settings, "").started();
+    wait_for("the certificate", || (presented(two.https()) == presented(one.https())).then_some(()));
+    a_while();
+    assert_eq!((status(&two).renewed_total, pebble.orders()), (0, 1));
+}
+
+#[test]
 fn whoever_finds_that_another_has_just_renewed_takes_that() {
     let http = free_port();
     let pebble = Pebble::start(http, QUARTER);
@@ -661,6 +701,10 @@ fn a_certificate_that_cannot_be_stored_is_in_use_and_stored_later() {
     assert_eq!((presented(site.https()), pebble.orders()), (second, 2));
 }
 
+fn path(token: &str) -> String {
+    format!("/.well-known/acme-challenge/{token}")
+}
+
 #[test]
 fn the_path_of_challenges_gives_nothing_away() {
     let http = free_port();
@@ -669,7 +713,6 @@ fn the_path_of_challenges_gives_nothing_away() {
     let site = prepared(http, &pebble, "", "").started();
     wait_for_failures(&site, 1);
     fs::write(folder(&site).join("challenges.json"), r#"{"token-of_1": "its answer", "a/b": "no"}"#).unwrap();
-    let path = |token: &str| format!("/.well-known/acme-challenge/{token}");
 
     let reply = ask(http, "GET", &path("token-of_1"));
     assert_eq!((reply.status, reply.body.as_str()), (200, "its answer"));
@@ -702,6 +745,23 @@ fn the_path_of_challenges_gives_nothing_away() {
     // Where no certificate is ordered it is a path like any other.
     let other = Site::start("");
     assert_eq!(other.send_plain("GET", &path("token-of_1"), &[], "").status, 308);
+}
+
+#[test]
+fn whoever_asks_for_challenges_all_the_time_makes_no_work_for_redis() {
+    let redis = Redis::start();
+    let (http, directory) = (free_port(), format!("https://localhost:{}/dir", free_port()));
+    let mut site = Site::prepared("");
+    let root = site.write("root.pem", &site.issuer());
+    configure(&site, http, (&directory, &root), &format!("redis_url = '{}'", redis.url()), "");
+    site = site.started();
+    wait_for_failures(&site, 1);
+    let (before, begin) = (redis.calls("get"), Instant::now());
+    let replies =
+        at_once(8, |_| (0..50).map(|_| ask(http, "GET", &path("token")).status).collect::<Vec<_>>());
+    assert_eq!(replies.concat(), [404; 400]);
+    let (calls, most) = (redis.calls("get") - before, begin.elapsed().as_millis() as u64 / 50);
+    assert!(calls <= most + 20, "{calls} in {:?}", begin.elapsed());
 }
 
 #[test]

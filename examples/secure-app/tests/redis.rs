@@ -11,7 +11,10 @@ use cookie_session::SessionId;
 use secure_app::{clock::milliseconds, limits::Refused};
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -193,23 +196,91 @@ fn an_attempt_of_an_earlier_window_takes_nothing_from_this_one() {
     }
 }
 
-#[test]
-fn no_attempt_is_counted_where_the_ones_before_are_lost() {
-    let redis = Redis::start();
-    let sites: [Site; 2] = fleet(&redis);
-    count(&sites[0], 9);
-    let _: () = redis.ask("FLUSHALL");
-    let counted = sites[0].runtime().block_on(async {
+/// How many attempts are counted there, until there is a lock.
+fn counted(site: &Site) -> usize {
+    site.runtime().block_on(async {
         let mut counted = 0;
         loop {
-            match sites[0].app().limits.begin(USER, HERE).await {
+            match site.app().limits.begin(USER, HERE).await {
                 Ok(_) => counted += 1,
                 Err(Refused::RetryAfter(_)) => break counted,
                 Err(Refused::Failed(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
-    });
-    assert_eq!(counted, 1, "the tenth");
+    })
+}
+
+#[test]
+fn no_attempt_is_counted_where_the_ones_before_are_lost_until_whoever_knows_them_has_written_them_back() {
+    let mut redis = Redis::start();
+    let losses: [fn(&mut Redis); 2] = [
+        |redis| redis.ask("FLUSHALL"),
+        |redis| {
+            redis.kill();
+            redis.start_again();
+        },
+    ];
+    let key = common::new_key();
+    for lose in losses {
+        for other in [false, true] {
+            let sites: [Site; 2] = std::array::from_fn(|_| prepared(&redis, &key).started());
+            count(&sites[0], 9);
+            lose(&mut redis);
+            assert_eq!(counted(&sites[usize::from(other)]), 1, "the tenth");
+            drop(sites);
+            let _: () = redis.ask("FLUSHALL");
+        }
+    }
+}
+
+#[test]
+fn what_an_instance_remembers_is_no_less_than_what_it_has_counted_in_parallel() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    for number in 0..20 {
+        let begin = |_| {
+            let (app, user) = (Arc::clone(site.app()), format!("user-{number}"));
+            let address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, number));
+            site.runtime().spawn(async move { app.limits.begin(&user, address).await.map(drop) })
+        };
+        let attempts: Vec<_> = (0..10).map(begin).collect();
+        for attempt in attempts {
+            site.runtime().block_on(attempt).unwrap().unwrap();
+        }
+    }
+    let counts: Vec<u32> = site.app().limits.counts().iter().map(|(_, count)| count.count).collect();
+    assert_eq!(counts, [10; 40], "of names and of addresses");
+}
+
+#[test]
+fn who_is_locked_and_goes_on_has_nothing_written() {
+    let redis = Redis::start();
+    let [mut site] = fleet(&redis);
+    count(&site, 10);
+    // With all on disk.
+    site.restart();
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 429);
+    let file = site.folder.path().join("data/secure-app.redb");
+    let written = || std::fs::metadata(&file).unwrap().modified().unwrap();
+    thread::sleep(Duration::from_millis(200));
+    let before = written();
+    for _ in 0..20 {
+        assert_eq!(site.log_in("", USER, PASSWORD).status, 429);
+    }
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(written(), before);
+}
+
+#[test]
+fn a_restart_brings_no_attempts_back_that_were_forgotten_elsewhere() {
+    let redis = Redis::start();
+    let mut sites: [Site; 2] = fleet(&redis);
+    count(&sites[0], 9);
+    assert_eq!(sites[1].log_in("", USER, PASSWORD).status, 303);
+    sites[0].restart();
+    is_up(&sites[0]);
+    let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:00*");
+    assert!(keys.is_empty(), "{keys:?}");
 }
 
 // ---------------------------------------------------------------------------------------------- Signing out
@@ -296,7 +367,45 @@ fn a_sign_out_is_not_forgotten_for_an_epoch_that_is_older_than_its_session() {
 }
 
 #[test]
+fn an_epoch_that_somebody_made_up_is_none() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let cookies = site.signed_in();
+    for epoch in [u64::MAX, 1 << 53, 5] {
+        let _: String =
+            redis.ask(&format!("XADD secure-app:sign-outs * user {USER} epoch {epoch} until 4000000000000"));
+    }
+    wait_for("the last one", || (site.app().denylist.epoch(USER) == 5).then_some(()));
+    assert_eq!(site.user(&cookies), None);
+    let cookies = site.signed_in();
+    assert_eq!(site.post("/logout/everywhere", &cookies, "").status, 303);
+    assert_eq!(site.user(&cookies), None);
+    assert_eq!(site.user(&site.signed_in()).as_deref(), Some(USER));
+}
+
+#[test]
 fn a_sign_out_everywhere_that_arrives_late_and_by_a_clock_that_is_behind_ends_all_sessions_so_far() {
+    arrives_late(|_| {});
+}
+
+#[test]
+fn a_sign_out_everywhere_that_was_delivered_is_not_delivered_again_after_a_restart() {
+    let redis = Redis::start();
+    let [mut site] = fleet(&redis);
+    site.post("/logout/everywhere", &site.signed_in(), "");
+    let (again, entries) = (site.signed_in(), redis.ask::<usize>("XLEN secure-app:sign-outs"));
+    site.restart();
+    assert_eq!(site.app().shared.as_ref().unwrap().waiting(), 0);
+    assert_eq!(site.user(&again).as_deref(), Some(USER));
+    assert_eq!(redis.ask::<usize>("XLEN secure-app:sign-outs"), entries);
+}
+
+#[test]
+fn so_does_one_that_was_not_delivered_before_a_restart() {
+    arrives_late(Site::restart);
+}
+
+fn arrives_late(meanwhile: fn(&mut Site)) {
     let redis = Redis::start();
     let mut sites: [Site; 3] = fleet(&redis);
     sites[0].advance(6 * HOUR);
@@ -312,9 +421,11 @@ fn a_sign_out_everywhere_that_arrives_late_and_by_a_clock_that_is_behind_ends_al
     let ahead = sites[1].signed_in();
     assert_eq!(sites[2].user(&earlier).as_deref(), Some(USER));
     assert_eq!(sites[2].post("/logout/everywhere", &earlier, "").status, 303);
+    meanwhile(&mut sites[2]);
     assert_eq!(sites[1].user(&ahead).as_deref(), Some(USER), "nobody has heard of it");
     wire.mend();
     is_nobody(&sites, &ahead);
+    is_up(&sites[2]);
     let again = sites[2].signed_in();
     sites.iter().for_each(|site| assert_eq!(site.user(&again).as_deref(), Some(USER)));
 }
@@ -492,6 +603,33 @@ fn what_a_redis_of_some_minutes_ago_does_not_have_is_written_back() {
     redis.start_again();
     wait_for("what was missing", || (redis.ask::<usize>("XLEN secure-app:sign-outs") == 3).then_some(()));
     is_nobody(&[prepared(&redis, &sites[0].key).started()], &two);
+}
+
+#[test]
+fn a_redis_that_was_a_replica_meanwhile_is_read_and_written_back_as_another_one() {
+    let (one, two) = (Redis::start(), Redis::start());
+    let [site] = fleet(&one);
+    let replicate = |from: &Redis, to: &Redis, entries| {
+        let _: () = from.ask("CONFIG SET repl-diskless-sync-delay 0");
+        let _: () = to.ask(&format!("REPLICAOF {} 6379", from.address()));
+        wait_for("the copy", || {
+            (to.ask::<usize>("EXISTS secure-app:sign-outs") == 1
+                && to.ask::<usize>("XLEN secure-app:sign-outs") == entries)
+                .then_some(())
+        });
+    };
+    let (before, after) = (site.signed_in(), site.signed_in());
+    replicate(&one, &two, 1);
+    let _: () = two.ask("REPLICAOF NO ONE");
+    // Each has what the other one has not, and the last of it is older than what this instance has read.
+    site.post("/logout", &before, "");
+    let _: String = two.ask("XADD secure-app:sign-outs * user bob epoch 3 until 4000000000000");
+    site.post("/logout", &after, "");
+    replicate(&two, &one, 2);
+    is_down(&site);
+    let _: () = one.ask("REPLICAOF NO ONE");
+    wait_for("what is new there", || (site.app().denylist.epoch("bob") == 3).then_some(()));
+    wait_for("what was missing", || (one.ask::<usize>("XLEN secure-app:sign-outs") == 4).then_some(()));
 }
 
 #[test]

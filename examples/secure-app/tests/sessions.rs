@@ -2,8 +2,17 @@
 
 mod common;
 
+use browser_tests::TempDir;
 use common::{PASSWORD, Site, USER};
-use std::time::Duration;
+use secure_app::{
+    denylist::Denylist,
+    store::{Change, Store},
+};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 #[test]
 fn a_signed_out_session_is_over_in_every_copy_also_after_a_restart() {
@@ -46,4 +55,27 @@ fn signing_in_again_ends_the_session_before() {
     let reply = site.log_in(&before, USER, PASSWORD);
     assert_eq!(site.user(&reply.cookies()).as_deref(), Some(USER));
     assert_eq!(site.user(&before), None);
+}
+
+#[test]
+fn of_a_sign_out_here_and_an_earlier_one_elsewhere_at_the_same_time_the_later_one_is_on_disk() {
+    let (folder, runtime) = (TempDir::new(), tokio::runtime::Runtime::new().unwrap());
+    for round in 0..10 {
+        let (store, writer, _) = Store::open(folder.path()).unwrap();
+        let denylist = Denylist::new(Vec::new(), store, None, Arc::new(SystemTime::now));
+        let user = |name: String| Change::User { name, epoch: 5, until: 4_000_000_000_000 };
+        let others = (0..2000).map(|number| user(format!("user {round} {number}")));
+        let elsewhere: Vec<_> = others.chain([user(USER.to_owned())]).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| drop(denylist.merge(elsewhere)));
+            // Waits until that has begun, and then for its end.
+            while denylist.sizes() == (0, 0) {}
+            runtime.block_on(denylist.sign_out_everywhere(USER, 0)).unwrap();
+        });
+        let here = denylist.epoch(USER);
+        drop((denylist, writer));
+        let (_, _writer, stored) = Store::open(folder.path()).unwrap();
+        let is_here = |change: &Change| matches!(change, Change::User { name, epoch, .. } if name == USER && *epoch == here);
+        assert!(stored.signed_out.iter().any(is_here), "round {round}");
+    }
 }
