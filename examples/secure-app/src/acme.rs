@@ -276,7 +276,7 @@ impl Keeper {
     /// Orders, if nobody else is at it or has just done it. `hurried`: in spite of a pause.
     async fn attempt(&self, app: &App, hurried: bool) {
         let interval = self.look_interval();
-        let guard = match self.shelf.lock().await {
+        let _guard = match self.shelf.lock().await {
             Ok(Some(guard)) => guard,
             Ok(None) => return self.state().put_off((app.clock)(), interval),
             Err(error) => return self.failed(app, Failure { error, wait: None }).await,
@@ -310,7 +310,6 @@ impl Keeper {
             }
             Err(failure) => self.failed(app, failure).await,
         }
-        drop(guard);
     }
 
     /// The rest of a pause, and after how many failures, of whichever instance.
@@ -333,7 +332,8 @@ impl Keeper {
             let doubled = first.saturating_mul(1 << state.status.failures_in_a_row.min(16));
             let pause = jitter(doubled.min(longest)).max(failure.wait.unwrap_or_default());
             state.status.failures_total += 1;
-            state.status.failures_in_a_row += 1;
+            // Not only counted here: it is read from the shelf too.
+            state.status.failures_in_a_row = state.status.failures_in_a_row.saturating_add(1);
             state.put_off(now, pause);
             (pause, state.status.failures_in_a_row)
         };

@@ -1,7 +1,7 @@
 //! `trust proxy`: who sent the request, and whether over TLS. A proxy's word is taken only if the connection comes from one
 //! of the configured networks; anybody else's `X-Forwarded-For` and `X-Forwarded-Proto` change nothing.
 
-use crate::{host::HEALTH, shares::Share};
+use crate::shares::Share;
 use axum::{
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderName},
@@ -16,6 +16,9 @@ use std::{
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Where load balancers ask, on their own behalf: by any name and without TLS.
+pub const HEALTH: &str = "/health";
 
 /// How a request came in: the other end of the connection, and whether it is encrypted.
 #[derive(Clone)]
@@ -70,7 +73,6 @@ impl Proxies {
 
     /// What is amiss shows far from its cause, as a redirect for ever or a lock of everybody: each is said, once.
     fn look_at(&self, peer: SocketAddr, request: &Request) {
-        // Load balancers ask for the health on their own behalf.
         if request.uri().path() == HEALTH {
             return;
         }

@@ -25,7 +25,6 @@ pub struct Settings {
     pub https: SocketAddr,
     pub http: SocketAddr,
     /// Where Prometheus asks; off without it.
-    #[serde(default)]
     pub metrics: Option<SocketAddr>,
     #[serde(deserialize_with = "list")]
     pub hosts: Vec<Host>,
@@ -36,9 +35,7 @@ pub struct Settings {
     pub log: Log,
     #[serde(default, deserialize_with = "text")]
     pub redis_url: Option<Url>,
-    #[serde(default)]
     pub tls: Option<Certificate>,
-    #[serde(default)]
     pub acme: Option<Acme>,
     #[serde(default)]
     pub users: Vec<User>,
@@ -57,7 +54,7 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
-/// Certificates that are ordered: acme.rs.
+/// For [`crate::acme`].
 #[derive(Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acme {

@@ -102,7 +102,7 @@ async fn step(
         let missing = app.denylist.entries().into_iter().map(|change| (change.about(), change)).collect();
         let counted = of.clone();
         *place = Place { of, counted, last: "0-0".to_owned(), missing, written: VecDeque::new() };
-        shared.resync();
+        shared.count_resync();
     }
     while follow(app, place, &mut reader, Duration::ZERO).await? == PAGE {
         // Whoever does not wait any more need not know.
@@ -178,7 +178,7 @@ async fn follow_on(
             tracing::warn!(entries = page.len(), "Redis: had lost sign-outs, which are written back");
         } else if holds {
             holds = false;
-            link.has_restored().await?;
+            link.end_restoring().await?;
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Host names and the way to https: plain HTTP is answered with a redirect, and only to names that are configured, so that
 //! a forged `Host` leads nowhere.
 
-use crate::{client::Client, config::Settings};
+use crate::{
+    client::{Client, HEALTH},
+    config::Settings,
+};
 use axum::{
     Extension,
     extract::{Request, State},
@@ -10,9 +13,6 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use std::{net::Ipv6Addr, num::NonZeroU16, str::FromStr, sync::Arc};
-
-/// Answers load balancers, by any name and without TLS.
-pub const HEALTH: &str = "/health";
 
 /// The names that users open the app by, in their order.
 pub struct Hosts {

@@ -38,7 +38,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     passwords::{Passwords, Users},
-    server::{Bound, Listeners, MetricsListener},
+    server::{Bound, Listeners, MetricsBound, MetricsListener},
     session::Visit,
     shared::Shared,
     shares::Shares,
@@ -61,13 +61,13 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
+use tower::ServiceBuilder;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
 /// Of a request's body.
 const BODY_BYTES: usize = 16 * 1024;
 /// How often what has expired is forgotten.
 const SWEEP: Duration = Duration::from_secs(10 * 60);
-
 /// How long the end waits for the last sign-outs to be shared. They are on disk as well.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -152,7 +152,10 @@ impl Running {
             }
         }
         let bound = Bound::new(settings.https, settings.http)?;
-        let metrics = settings.metrics.map(MetricsListener::bind).transpose()?;
+        let metrics = settings.metrics.map(MetricsBound::new).transpose()?;
+        if let Some(bound) = &metrics {
+            metrics::warn_if_public(bound.address);
+        }
         let (https, http) = (bound.https, bound.http);
         let hosts = Arc::new(Hosts::new(&settings, https.port()));
         let url = hosts.url();
@@ -271,28 +274,31 @@ impl App {
         Ok(Opened { app: Arc::new(app), writer, in_step: stored.in_step, demo })
     }
 
-    /// The whole app: the routes, and around them, from the inside out, the checklist.
+    /// The whole app: the routes, and around them, from the outside in, the checklist.
     pub fn router(self: &Arc<Self>, hosts: Arc<Hosts>, more: Router<Arc<App>>) -> Router {
         let proxies = Arc::new(Proxies::new(&self.settings.load().trusted_proxies));
         let headers = Arc::new(Headers::new(Arc::clone(&hosts)));
+        // In one piece: each `layer` of a router is a box that is cloned for each request, with all that is in it.
+        let checklist = ServiceBuilder::new()
+            .layer(from_fn_with_state(proxies, client::identify))
+            .layer(from_fn_with_state(Arc::clone(self), metrics::count))
+            .layer(from_fn(log::request))
+            .layer(from_fn_with_state(headers, headers::set))
+            .layer(from_fn(errors::show))
+            .layer(CatchPanicLayer::custom(errors::panicked))
+            .layer(from_fn_with_state(Arc::clone(&self.requests), server::bounded))
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, server::ANSWER))
+            .layer(from_fn_with_state(Arc::clone(self), acme::challenge))
+            .layer(from_fn_with_state(hosts, host::check))
+            .layer(RequestBodyLimitLayer::new(BODY_BYTES))
+            .layer(csrf::layer())
+            .layer(self.sessions.clone())
+            .layer(map_response(headers::not_stored));
         pages::routes(self)
             .merge(more)
             .fallback(errors::not_found)
             .with_state(Arc::clone(self))
-            .layer(map_response(headers::not_stored))
-            .layer(self.sessions.clone())
-            .layer(csrf::layer())
-            .layer(RequestBodyLimitLayer::new(BODY_BYTES))
-            .layer(from_fn_with_state(hosts, host::check))
-            .layer(from_fn_with_state(Arc::clone(self), acme::challenge))
-            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, server::ANSWER))
-            .layer(from_fn_with_state(Arc::clone(&self.requests), server::bounded))
-            .layer(CatchPanicLayer::custom(errors::panicked))
-            .layer(from_fn(errors::show))
-            .layer(from_fn_with_state(headers, headers::set))
-            .layer(from_fn(log::request))
-            .layer(from_fn_with_state(Arc::clone(self), metrics::count))
-            .layer(from_fn_with_state(proxies, client::identify))
+            .layer(checklist)
     }
 
     /// From here on, new connections get this certificate.

@@ -2,9 +2,8 @@
 
 use crate::{
     App,
-    client::{Client, network},
+    client::{Client, HEALTH, network},
     errors::Page,
-    host::HEALTH,
     limits::Refused,
     metrics::{self, SignIn},
     passwords::Busy,

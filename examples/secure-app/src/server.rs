@@ -1,9 +1,7 @@
 //! The listeners: what a connection may cost, and an end without losing a request.
 
 use crate::{
-    client::{Client, Connection, network},
-    host::HEALTH,
-    metrics,
+    client::{Client, Connection, HEALTH, network},
     shares::{Share, Shares},
 };
 use axum::{
@@ -15,7 +13,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use axum_server::{
-    ConnectionShutdown, Control, Handle,
+    ConnectionShutdown, Control, Handle, Server,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use http_body::{Frame, SizeHint};
@@ -51,7 +49,6 @@ const SEND: Duration = Duration::from_secs(30);
 const PIECE: usize = 16 * 1024;
 /// For requests under way when the server is asked to stop: longer than one may take.
 pub const GRACE: Duration = Duration::from_secs(25);
-
 /// Of those who ask for metrics.
 const SCRAPES: usize = 20;
 /// For their last answers.
@@ -103,23 +100,11 @@ impl Bound {
         shares: &Arc<Shares>,
         app: &Router,
     ) -> Result<Listeners, String> {
-        let fault = |error: io::Error| error.to_string();
         let [secure, plain] = self.listeners;
         let control = Control::new();
         let acceptor = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE);
-        let mut secure = axum_server::from_tcp(secure)
-            .map_err(fault)?
-            .acceptor(acceptor)
-            .accept_error_handler(refused)
-            .handle(Handle::with_control(control.clone()))
-            .first_request_timeout(HEAD);
-        limit(secure.http_builder());
-        let mut plain = axum_server::from_tcp(plain)
-            .map_err(fault)?
-            .accept_error_handler(refused)
-            .handle(Handle::with_control(control.clone()))
-            .first_request_timeout(HEAD);
-        limit(plain.http_builder());
+        let secure = limited(secure, &control)?.acceptor(acceptor);
+        let plain = limited(plain, &control)?;
 
         let connections = |tls| PerConnection {
             app: app.clone(),
@@ -148,7 +133,7 @@ impl Listeners {
 /// Where metrics are asked for; not yet answered.
 pub struct MetricsBound {
     listener: TcpListener,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 /// Where metrics are asked for.
@@ -159,12 +144,6 @@ pub struct MetricsListener {
 }
 
 impl MetricsListener {
-    pub fn bind(address: SocketAddr) -> Result<MetricsBound, String> {
-        let (listener, address) = bind(address, "metrics")?;
-        metrics::warn_if_public(address);
-        Ok(MetricsBound { listener, address })
-    }
-
     pub async fn stop(self) {
         self.control.graceful_shutdown(Some(LAST));
         if let Ok(Err(error)) = self.task.await {
@@ -174,14 +153,14 @@ impl MetricsListener {
 }
 
 impl MetricsBound {
+    pub fn new(address: SocketAddr) -> Result<MetricsBound, String> {
+        let (listener, address) = bind(address, "metrics")?;
+        Ok(MetricsBound { listener, address })
+    }
+
     pub fn serve(self, app: Router) -> Result<MetricsListener, String> {
         let control = Control::new();
-        let mut server = axum_server::from_tcp(self.listener)
-            .map_err(|error| error.to_string())?
-            .accept_error_handler(refused)
-            .handle(Handle::with_control(control.clone()))
-            .first_request_timeout(HEAD);
-        limit(server.http_builder());
+        let server = limited(self.listener, &control)?;
         let shares = Shares::new(SCRAPES, SCRAPES);
         let connections = PerConnection { app, tls: false, trusted: Arc::new([]), shares };
         tracing::info!(address = %self.address, "metrics");
@@ -198,7 +177,14 @@ fn refused(peer: Option<&SocketAddr>, error: &io::Error) {
     }
 }
 
-fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+/// A server whose connections cost no more than they may.
+fn limited(listener: TcpListener, control: &Control) -> Result<Server<SocketAddr>, String> {
+    let mut server = axum_server::from_tcp(listener)
+        .map_err(|error| error.to_string())?
+        .accept_error_handler(refused)
+        .handle(Handle::with_control(control.clone()))
+        .first_request_timeout(HEAD);
+    let builder = server.http_builder();
     builder.http1().header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
     builder
         .http2()
@@ -206,6 +192,7 @@ fn limit(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::T
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(HEAD);
+    Ok(server)
 }
 
 /// Gives each connection its copy of the app, while there are not too many.

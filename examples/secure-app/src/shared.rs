@@ -369,8 +369,8 @@ impl Shared {
         Ok((Link { commands, generation, since, opens, began: AtomicU64::new(time) }, reader))
     }
 
-    /// What it holds is read from the beginning.
-    pub fn resync(&self) {
+    /// All that it holds is read now.
+    pub fn count_resync(&self) {
         self.resyncs.fetch_add(1, Relaxed);
     }
 
@@ -496,7 +496,8 @@ impl Link {
         Ok(done.is_some())
     }
 
-    pub async fn has_restored(&self) -> Result<(), Unavailable> {
+    /// Another instance may.
+    pub async fn end_restoring(&self) -> Result<(), Unavailable> {
         Ok(cmd("DEL").arg(RESTORING).query_async(&mut self.commands.clone()).await?)
     }
 

@@ -6,6 +6,7 @@
 use crate::{
     sealed::Seal,
     shared::{LOCK as LOCKED, Shared, Unavailable},
+    store::make_private,
 };
 use cookie_session::KeyRing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -307,7 +308,7 @@ fn read(path: &Path) -> Result<Option<String>, String> {
 fn write(folder: &Path, name: &str, text: &str) -> Result<(), String> {
     let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
     let written = || {
-        make(folder)?;
+        make_private(folder)?;
         // Whoever died while writing may have left one.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -326,7 +327,7 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<(), String> {
 
 fn lock(folder: &Path) -> Result<Option<File>, String> {
     let path = folder.join(LOCK);
-    let opened = make(folder).and_then(|()| private().create(true).truncate(false).open(&path));
+    let opened = make_private(folder).and_then(|()| private().create(true).truncate(false).open(&path));
     let file = opened.map_err(|error| fault(&path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -341,12 +342,4 @@ fn private() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
-}
-
-fn make(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }

@@ -4,7 +4,7 @@
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use std::{
     collections::HashMap,
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -127,7 +127,10 @@ impl Drop for Writer {
 impl Store {
     /// Opens the database in `folder`, making both if they are not there.
     pub fn open(folder: &Path) -> Result<(Store, Writer, Stored), String> {
-        let path = make(folder)?;
+        make_private(folder).map_err(|error| {
+            format!("the folder {} (setting `data`) cannot be made: {error}", folder.display())
+        })?;
+        let path = folder.join("secure-app.redb");
         let database = Database::create(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => {
                 format!(
@@ -166,15 +169,13 @@ impl Store {
     }
 }
 
-fn make(folder: &Path) -> Result<PathBuf, String> {
+/// Makes a folder for this user alone, unless it is there.
+pub fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|error| {
-        format!("the folder {} (setting `data`) cannot be made: {error}", folder.display())
-    })?;
-    Ok(folder.join("secure-app.redb"))
+    builder.create(folder)
 }
 
 fn read(database: &Database) -> Result<Stored, redb::Error> {

@@ -904,7 +904,7 @@ fn how_long_the_ca_wants_to_be_left_alone_is_heeded() {
     let mut site = Site::prepared("");
     let address = busy(&site);
     let root = site.folder.path().join("root.pem");
-    fs::write(&root, site.ca_pem()).unwrap();
+    fs::write(&root, site.issuer()).unwrap();
     let cases = [
         ("problem", 5000 * SECOND, "too many of them (urn:ietf:params:acme:error:rateLimited)"),
         ("page", 6000 * SECOND, "the CA answers 429 Too Many Requests"),

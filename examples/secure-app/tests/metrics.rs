@@ -3,7 +3,7 @@
 mod common;
 
 use browser_tests::{TempDir, output, spawn, wait_for};
-use common::{NAME, PASSWORD, Program, Reply, Site, USER, at_once, exchange, head, new_key, redis::Redis};
+use common::{NAME, PASSWORD, Reply, Site, USER, at_once, exchange, head, new_key, redis::Redis};
 use cookie_session::Key;
 use secure_app::{
     acme::AcmeStatus,
@@ -368,19 +368,12 @@ fn who_is_turned_away_is_counted_by_the_limit_that_did_it() {
 #[test]
 fn a_disk_that_is_full_is_shown() {
     let mut site = Site::prepared(ON);
-    site.program = Some(Program::run(
-        Command::new("sh")
-            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$1\""])
-            .args([env!("CARGO_BIN_EXE_secure-app").as_ref(), site.file().as_os_str()]),
-    ));
-    site.listens();
+    site.start_program_that_meets_limits();
     let cookie = site.signed_in();
     let address = address_in(&site.its_program().output());
     let failing = || series(&text(address))["secure_app_store_failing"];
     assert_eq!(failing(), 0.0);
-    let id = site.its_program().id().to_string();
-    let set = Command::new("prlimit").args(["--pid", &id, "--fsize=1:unlimited"]).status();
-    assert!(set.expect("apt-get install util-linux").success());
+    site.limit_files("1");
     assert_eq!(site.post("/logout", &cookie, "").status, 303);
     assert_eq!(failing(), 1.0);
 }

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, Request, header},
 };
 use browser_tests::wait_for;
-use common::{PASSWORD, Program, Site, USER};
+use common::{PASSWORD, Site, USER};
 use cookie_session::SessionId;
 use secure_app::{
     App, Opened,
@@ -24,7 +24,6 @@ use secure_app::{
 use std::{
     io::{Read, Write as _},
     net::{Ipv4Addr, Ipv6Addr, TcpStream},
-    process::Command,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -166,21 +165,9 @@ fn a_client_that_has_many_passwords_checked_leaves_turns_for_others() {
 #[test]
 fn a_sign_out_while_the_disk_is_full_is_written_later_and_nobody_is_counted_as_wrong() {
     let mut site = Site::prepared("");
-    // Without this a write beyond the limit below ends the process; a disk that is full does not.
-    site.program = Some(Program::run(
-        Command::new("sh")
-            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$1\""])
-            .args([env!("CARGO_BIN_EXE_secure-app").as_ref(), site.file().as_os_str()]),
-    ));
-    site.listens();
+    site.start_program_that_meets_limits();
     let (cookie, other) = (site.signed_in(), site.signed_in());
-    let largest_file = |bytes: &str| {
-        let id = site.its_program().id().to_string();
-        let set =
-            Command::new("prlimit").args(["--pid", &id, &format!("--fsize={bytes}:unlimited")]).status();
-        assert!(set.expect("apt-get install util-linux").success());
-    };
-    largest_file("1");
+    site.limit_files("1");
     assert_eq!(site.post("/logout", &cookie, "").status, 303);
     assert_eq!(site.user(&cookie), None);
     assert_eq!(site.get("/health", "").status, 503);
@@ -191,7 +178,7 @@ fn a_sign_out_while_the_disk_is_full_is_written_later_and_nobody_is_counted_as_w
     // Whoever is signed in goes on.
     assert_eq!(site.user(&other).as_deref(), Some(USER));
 
-    largest_file("unlimited");
+    site.limit_files("unlimited");
     wait_for("the disk to be written", || (site.get("/health", "").status == 200).then_some(()));
     assert_eq!(site.log_in("", USER, PASSWORD).status, 303);
     let program = site.take_program();

@@ -8,8 +8,9 @@ pub mod pebble;
 pub mod redis;
 pub mod servers;
 
+use self::servers::{output_of, signal};
 use axum::Router;
-use browser_tests::{TempDir, wait_for};
+use browser_tests::{TempDir, output, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -85,19 +86,7 @@ impl Program {
     pub fn run(command: &mut Command) -> Program {
         command.stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let output = Arc::new(Mutex::new(String::new()));
-        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let streams: [Box<dyn Read + Send>; 2] = [Box::new(stdout), Box::new(stderr)];
-        let readers = streams.map(|mut stream| {
-            let output = Arc::clone(&output);
-            thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(length @ 1..) = stream.read(&mut bytes) {
-                    let text = String::from_utf8_lossy(&bytes[..length]);
-                    output.lock().expect("no panic").push_str(&text);
-                }
-            })
-        });
+        let (output, readers) = output_of(&mut child);
         Program { child, https: None, output, readers: readers.into() }
     }
 
@@ -139,9 +128,7 @@ impl Program {
 
     /// `TERM`, `HUP` and so on.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill runs");
-        assert!(sent.success());
+        signal(&self.child, name);
     }
 
     /// Waits for its end. Returns how it ended and all that it has said.
@@ -233,11 +220,6 @@ impl Site {
         site
     }
 
-    /// The issuer of its certificates.
-    pub fn ca_pem(&self) -> String {
-        self.ca.pem()
-    }
-
     /// Starts what is prepared.
     pub fn started(mut self) -> Site {
         self.run().unwrap_or_else(|error| panic!("{error}"));
@@ -254,6 +236,26 @@ impl Site {
     pub fn start_program(&mut self, environment: &[(&str, &str)]) {
         self.program = Some(Program::start(&self.file(), environment));
         self.listens();
+    }
+
+    /// The same, on a disk that can be [full](Site::limit_files): without this a write beyond that limit ends the process.
+    #[track_caller]
+    pub fn start_program_that_meets_limits(&mut self) {
+        self.program = Some(Program::run(
+            Command::new("sh")
+                .args(["-c", "trap '' XFSZ; exec \"$0\" \"$1\""])
+                .args([env!("CARGO_BIN_EXE_secure-app").as_ref(), self.file().as_os_str()]),
+        ));
+        self.listens();
+    }
+
+    /// No file of its program grows beyond so many bytes, or `unlimited`.
+    #[track_caller]
+    pub fn limit_files(&self, bytes: &str) {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &self.its_program().id().to_string()]);
+        command.arg(format!("--fsize={bytes}:unlimited"));
+        assert!(output(&mut command, "apt-get install util-linux").status.success());
     }
 
     /// Waits until its program listens.
@@ -410,25 +412,10 @@ impl Site {
 
     /// The same, with these protocols to choose from.
     pub fn connect_offering(&self, protocols: &[&str]) -> StreamOwned<ClientConnection, TcpStream> {
-        let connection = self.tls("localhost", protocols);
+        let connection = tls("localhost", self.ca.der(), protocols);
         let stream = TcpStream::connect(self.https()).expect("it listens");
         stream.set_read_timeout(Some(browser_tests::PATIENCE)).expect("a timeout");
         StreamOwned::new(connection, stream)
-    }
-
-    /// The client's side of TLS, for a server of that name with a certificate of the tests' issuer.
-    fn tls(&self, name: &str, protocols: &[&str]) -> ClientConnection {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.ca.der().clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from(name.to_owned()).expect("a name");
-        ClientConnection::new(Arc::new(config), name).expect("a connection")
     }
 
     /// The certificate that a new connection gets.
@@ -486,6 +473,21 @@ impl Site {
         stream.set_read_timeout(Some(browser_tests::PATIENCE)).expect("a timeout");
         exchange(stream, &head(method, path, headers, self.http().port(), body), body)
     }
+}
+
+/// The client's side of TLS, for a server of that name whose certificate is checked by this root.
+pub fn tls(name: &str, root: &CertificateDer<'static>, protocols: &[&str]) -> ClientConnection {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone()).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    ClientConnection::new(Arc::new(config), name).expect("a connection")
 }
 
 impl Drop for Site {

@@ -1,7 +1,7 @@
 //! A real nginx with the configuration of the example, and clients with addresses of their own (on Linux all of 127.0.0.0/8
 //! is this machine).
 
-use super::{Reply, Site, exchange, head};
+use super::{Reply, Site, exchange, head, servers::signal, tls};
 use axum::Router;
 use browser_tests::{TempDir, output, spawn, wait_for};
 use secure_app::App;
@@ -99,7 +99,7 @@ impl Nginx {
         for name in ["certificate.pem", "key.pem"] {
             fs::copy(site.folder.path().join("nginx").join(name), path(name)).expect("copied");
         }
-        fs::write(path("issuer.pem"), site.ca.pem()).expect("written");
+        fs::write(path("issuer.pem"), site.issuer()).expect("written");
 
         let mut text = EXAMPLE.to_owned();
         if let Way::Tls = way {
@@ -209,11 +209,6 @@ impl Drop for Nginx {
     }
 }
 
-fn signal(master: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &master.id().to_string()]).status();
-    assert!(sent.is_ok_and(|status| status.success()), "nginx has ended");
-}
-
 #[track_caller]
 fn replaced(text: &str, old: &str, new: &str) -> String {
     assert_eq!(text.matches(old).count(), 1, "{old:?} in {text}");
@@ -264,7 +259,8 @@ impl Visitor<'_> {
     /// Over TLS, the certificate checked.
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-        let stream = rustls::StreamOwned::new(self.site.tls(SHOP, &[]), self.connect(self.place.https));
+        let stream =
+            rustls::StreamOwned::new(tls(SHOP, self.site.ca.der(), &[]), self.connect(self.place.https));
         exchange(stream, &self.head(method, path, headers, body), body)
     }
 

@@ -3,19 +3,19 @@
 use super::{
     exchange, head,
     servers::{Server, free_port},
+    tls,
 };
 use browser_tests::TempDir;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    ClientConnection, StreamOwned,
+    pki_types::{CertificateDer, pem::PemObject as _},
 };
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
-    sync::Arc,
     time::Duration,
 };
 
@@ -25,19 +25,9 @@ pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// A connection whose certificate is checked by this root.
 pub fn connect(address: SocketAddr, name: &str, root: &CertificateDer<'static>) -> std::io::Result<Tls> {
-    let mut roots = RootCertStore::empty();
-    roots.add(root.clone()).expect("a root");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(name.to_owned()).expect("a name");
-    let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(browser_tests::PATIENCE))?;
-    let mut stream = StreamOwned::new(connection, stream);
+    let mut stream = StreamOwned::new(tls(name, root, &[]), stream);
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
     }

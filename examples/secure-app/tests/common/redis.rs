@@ -1,5 +1,6 @@
 //! A Redis of the test's own, or a Valkey: `COOKIE_SESSION_REDIS` names another program.
 
+use super::servers::signal;
 use browser_tests::{TempDir, spawn, wait_for};
 use redis::{Client, Connection, FromRedisValue, cmd};
 use std::{
@@ -111,8 +112,7 @@ impl Redis {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.process.as_ref().expect("it runs").id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill runs").success());
+        signal(self.process.as_ref().expect("it runs"), name);
     }
 
     fn try_connection(&self) -> Option<Connection> {

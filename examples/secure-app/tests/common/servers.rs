@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering::SeqCst},
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 /// A port that nobody listens on. Below those that the system gives away, so that it stays free until it is used.
@@ -28,6 +28,32 @@ pub fn free_port() -> u16 {
     panic!("no port is free");
 }
 
+/// What a process says on both outputs, which are piped, and what reads them until they end.
+pub fn output_of(child: &mut Child) -> (Arc<Mutex<String>>, [JoinHandle<()>; 2]) {
+    let output = Arc::new(Mutex::new(String::new()));
+    let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    let streams: [Box<dyn Read + Send>; 2] = [Box::new(stdout), Box::new(stderr)];
+    let readers = streams.map(|mut stream| {
+        let output = Arc::clone(&output);
+        // To the end, so that the pipe never fills.
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..length]);
+                output.lock().expect("no panic").push_str(&text);
+            }
+        })
+    });
+    (output, readers)
+}
+
+/// `TERM`, `HUP`, `STOP` and so on.
+#[track_caller]
+pub fn signal(process: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &process.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success(), "it has ended");
+}
+
 /// A process, and what it has said on both outputs.
 pub struct Server {
     child: Child,
@@ -40,20 +66,7 @@ impl Server {
     pub fn start(command: &mut Command, install: &str) -> Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(command, install);
-        let output = Arc::new(Mutex::new(String::new()));
-        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let streams: [Box<dyn Read + Send>; 2] = [Box::new(stdout), Box::new(stderr)];
-        for mut stream in streams {
-            let output = Arc::clone(&output);
-            // To the end, so that the pipe never fills.
-            thread::spawn(move || {
-                let mut bytes = [0; 4096];
-                while let Ok(length @ 1..) = stream.read(&mut bytes) {
-                    let text = String::from_utf8_lossy(&bytes[..length]);
-                    output.lock().expect("no panic").push_str(&text);
-                }
-            });
-        }
+        let (output, _) = output_of(&mut child);
         Server { child, output }
     }
 
@@ -77,8 +90,7 @@ impl Server {
     /// `STOP`, `CONT` and so on.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+        signal(&self.child, name);
     }
 }
 
