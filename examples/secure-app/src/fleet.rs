@@ -26,6 +26,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub const FILL: Duration = Duration::from_secs(5);
 /// How many pages may be read that are not on disk.
 const AHEAD: usize = 16;
+/// How many reasons the log has of one loss, at most.
+const REASONS: usize = 16;
 /// How often the log is shortened.
 const TRIM: Duration = Duration::from_secs(60 * 60);
 
@@ -57,20 +59,26 @@ pub async fn keep(app: Arc<App>, shared: Arc<Shared>, before: Option<String>, he
     let mut place = Place { counted: before, ..Place::default() };
     let mut heard = Some(heard);
     let mut pause = PAUSE.0;
-    let mut is_known = false;
+    // Each reason once: a server that is restarted may refuse for another one.
+    let mut known = Vec::new();
     loop {
         let before = shared.connections();
         let Err(error) = step(&app, &shared, &mut place, &mut heard).await;
         shared.lose_link();
         if shared.connections() != before {
-            (pause, is_known) = (PAUSE.0, false);
+            pause = PAUSE.0;
+            known.clear();
         }
-        if !is_known {
-            is_known = true;
+        let reason = error.to_string();
+        if known.is_empty() {
             tracing::error!(
                 %error,
                 "Redis: nobody signs in until it is back; who is signed in goes on; sign-outs hold here, and elsewhere later"
             );
+            known.push(reason);
+        } else if !known.contains(&reason) && known.len() < REASONS {
+            tracing::error!(%error, "Redis: it is not back, now for another reason");
+            known.push(reason);
         }
         tokio::time::sleep(pause + jitter(pause)).await;
         pause = (pause * 2).min(PAUSE.1);

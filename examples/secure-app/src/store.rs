@@ -288,7 +288,10 @@ impl Disk {
         }
         match (&result, self.failing.swap(result.is_err(), Relaxed)) {
             (Err(error), false) => {
-                tracing::error!(%error, "until it can: nobody signs in, and a restart forgets who signs out");
+                tracing::error!(
+                    %error,
+                    "until it can, but for what Redis holds: nobody signs in, and a restart forgets who signs out"
+                );
             }
             (Ok(()), true) => tracing::info!("the database is written again, and nothing is missing"),
             _ => {}

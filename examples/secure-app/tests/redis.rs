@@ -669,6 +669,8 @@ fn the_log_says_what_is_lost_and_when_it_is_back() {
     program.says("Redis: in step with all other instances");
     redis.kill();
     program.says("Redis: nobody signs in until it is back");
+    // Its end was one reason, that nobody listens any more is another.
+    program.says("Redis: it is not back, now for another reason");
     let lines = program.output().lines().filter(|line| line.contains("nobody signs in")).count();
     redis.start_again();
     wait_for("the second time", || {
