@@ -179,7 +179,7 @@ async fn follow_on(
                 continue;
             }
             let page: Vec<Change> = place.missing.values().take(PAGE).cloned().collect();
-            link.add(&page, false).await?;
+            link.add(&page, None).await?;
             for change in &page {
                 place.missing.remove(&change.about());
             }

@@ -7,6 +7,7 @@
 //! | `secure-app:sign-outs` | stream | each session that was signed out, and each user everywhere, for 400 days |
 //! | `secure-app:epochs` | hash | user → the epoch since the last sign-out everywhere |
 //! | `secure-app:attempts:…` | hash | as in [`crate::limits`]; ends with its window or its lock |
+//! | `secure-app:delivered:…` | string | how many sign-outs an instance has delivered; for a day |
 //! | `secure-app:acme:…` | string | what [`crate::shelf`] holds, sealed; and a lock |
 //! | `secure-app:restoring` | string | whoever writes back what was lost; for ten seconds |
 //!
@@ -22,7 +23,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -33,6 +34,7 @@ const GENERATION: &str = "secure-app:generation";
 const SIGN_OUTS: &str = "secure-app:sign-outs";
 const EPOCHS: &str = "secure-app:epochs";
 const ATTEMPTS: &str = "secure-app:attempts:";
+const DELIVERED: &str = "secure-app:delivered:";
 const ACME: &str = "secure-app:acme:";
 const RESTORING: &str = "secure-app:restoring";
 
@@ -94,6 +96,8 @@ pub struct Shared {
     link: ArcSwapOption<Link>,
     /// Why a request has broken it.
     broken: watch::Sender<Option<Unavailable>>,
+    /// Of this process, drawn with the first connection.
+    id: OnceLock<String>,
     outbox: Mutex<Outbox>,
     more: Notify,
     delivered: watch::Sender<u64>,
@@ -113,6 +117,8 @@ struct Outbox {
 /// A connection over which Redis answers.
 pub struct Link {
     commands: MultiplexedConnection,
+    /// The instance's.
+    id: String,
     /// Another one than before: Redis may have lost the last of what was there, or all.
     pub generation: String,
     since: Instant,
@@ -157,6 +163,7 @@ impl Shared {
             client: url.0.clone(),
             link: ArcSwapOption::empty(),
             broken: watch::Sender::new(None),
+            id: OnceLock::new(),
             outbox: Mutex::default(),
             more: Notify::new(),
             delivered: watch::Sender::new(0),
@@ -360,13 +367,14 @@ impl Shared {
         let mut number = [0; 8];
         getrandom::fill(&mut number).map_err(|error| Unavailable(error.to_string()))?;
         let number = format!("{:016x}", u64::from_be_bytes(number));
+        let id = self.id.get_or_init(|| number.clone()).clone();
         let grace = GRACE.as_millis() as u64;
         let mut script = SCRIPT.key(GENERATION);
         script.key(SIGN_OUTS).arg(server).arg(number).arg(grace);
         let (generation, time, left): (String, u64, u64) = script.invoke_async(&mut commands).await?;
         let since = Instant::now();
         let opens = since + Duration::from_millis(left.min(grace));
-        Ok((Link { commands, generation, since, opens, began: AtomicU64::new(time) }, reader))
+        Ok((Link { commands, id, generation, since, opens, began: AtomicU64::new(time) }, reader))
     }
 
     /// All that it holds is read now.
@@ -403,10 +411,14 @@ impl Shared {
     /// Delivers what waits, for as long as that goes well; what Redis has got is `done`.
     pub async fn deliver(&self, link: &Link, done: impl Fn(Vec<Change>)) -> Unavailable {
         loop {
-            let page: Vec<Change> = self.outbox().waiting.iter().take(PAGE).cloned().collect();
+            let (page, first) = {
+                let outbox = self.outbox();
+                let page: Vec<Change> = outbox.waiting.iter().take(PAGE).cloned().collect();
+                (page, outbox.put - outbox.waiting.len() as u64)
+            };
             if page.is_empty() {
                 self.more.notified().await;
-            } else if let Err(error) = link.add(&page, true).await {
+            } else if let Err(error) = link.add(&page, Some(first)).await {
                 return error;
             } else {
                 // Nobody else takes from it.
@@ -466,11 +478,14 @@ impl Link {
         Err(emptied())
     }
 
-    /// Adds to the log. A user's sign-out everywhere that is `new` begins an epoch, of whichever number is free.
-    pub async fn add(&self, changes: &[Change], new: bool) -> Result<(), Unavailable> {
+    /// Adds to the log. Those that this instance delivers are numbered, from the `first` on: a user's sign-out everywhere
+    /// among them begins an epoch, of whichever number is free; and what Redis has got is not added again, where only
+    /// the answer was lost.
+    pub async fn add(&self, changes: &[Change], first: Option<u64>) -> Result<(), Unavailable> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(ADD));
         let mut script = SCRIPT.key(GENERATION);
-        script.key(SIGN_OUTS).key(EPOCHS).arg(&self.generation).arg(u8::from(new));
+        script.key(SIGN_OUTS).key(EPOCHS).key(format!("{DELIVERED}{}", self.id));
+        script.arg(&self.generation).arg(first.map_or(-1, |first| first as i64));
         for change in changes {
             match change {
                 Change::Session { id, user, epoch, until } => {
@@ -675,21 +690,29 @@ for i, key in ipairs(KEYS) do
 end
 ";
 
-/// Keys: generation, sign-outs, epochs; arguments: generation, whether new, and session (or nothing), user, epoch, end of
-/// each. An epoch that is new is above all before it, whatever the clock of the instance that began it.
+/// Keys: generation, sign-outs, epochs, delivered; arguments: generation, the first one's number (-1: none is new), and session
+/// (or nothing), user, epoch, end of each. An epoch that is new is above all before it, whatever the clock of the
+/// instance that began it.
 const ADD: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+local first = tonumber(ARGV[2])
+local delivered = first >= 0 and tonumber(redis.call('GET', KEYS[4]) or 0) or 0
+local number = first
 for i = 3, #ARGV, 4 do
     local session, user, epoch, ends = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-    if session ~= '' then
-        redis.call('XADD', KEYS[2], '*', 'session', session, 'user', user, 'epoch', epoch, 'until', ends)
-    else
-        local least = tonumber(redis.call('HGET', KEYS[3], user) or 0)
-        if ARGV[2] == '1' then least = least + 1 end
-        epoch = string.format('%.0f', math.max(least, tonumber(epoch)))
-        redis.call('HSET', KEYS[3], user, epoch)
-        redis.call('XADD', KEYS[2], '*', 'user', user, 'epoch', epoch, 'until', ends)
+    if first < 0 or number >= delivered then
+        if session ~= '' then
+            redis.call('XADD', KEYS[2], '*', 'session', session, 'user', user, 'epoch', epoch, 'until', ends)
+        else
+            local least = tonumber(redis.call('HGET', KEYS[3], user) or 0)
+            if first >= 0 then least = least + 1 end
+            epoch = string.format('%.0f', math.max(least, tonumber(epoch)))
+            redis.call('HSET', KEYS[3], user, epoch)
+            redis.call('XADD', KEYS[2], '*', 'user', user, 'epoch', epoch, 'until', ends)
+        end
     end
+    number = number + 1
 end
+if first >= 0 then redis.call('SET', KEYS[4], math.max(number, delivered), 'EX', 86400) end
 return 1
 ";

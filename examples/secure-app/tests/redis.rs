@@ -8,7 +8,7 @@ use common::{
     redis::{Redis, Wire},
 };
 use cookie_session::SessionId;
-use secure_app::{clock::milliseconds, limits::Refused};
+use secure_app::{clock::milliseconds, limits::Refused, shared::Shared, store::Change};
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::{
@@ -398,6 +398,30 @@ fn a_sign_out_everywhere_that_was_delivered_is_not_delivered_again_after_a_resta
     assert_eq!(site.app().shared.as_ref().unwrap().waiting(), 0);
     assert_eq!(site.user(&again).as_deref(), Some(USER));
     assert_eq!(redis.ask::<usize>("XLEN secure-app:sign-outs"), entries);
+}
+
+#[test]
+fn what_is_delivered_again_since_an_answer_was_lost_is_there_once() {
+    let redis = Redis::start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let shared = Shared::new(&redis.url().parse().unwrap());
+        let session =
+            Change::Session { id: [7; 16], user: USER.to_owned(), epoch: 0, until: 4_000_000_000_000 };
+        let everywhere = Change::User { name: USER.to_owned(), epoch: 5, until: 4_000_000_000_000 };
+        let (link, _) = shared.connect().await.unwrap();
+        link.add(&[session.clone(), everywhere.clone()], Some(0)).await.unwrap();
+        // Over another connection, and with one more behind.
+        let (link, _) = shared.connect().await.unwrap();
+        link.add(&[session.clone(), everywhere.clone(), everywhere.clone()], Some(0)).await.unwrap();
+        assert_eq!(redis.ask::<u64>(&format!("HGET secure-app:epochs {USER}")), 6, "two, and no three");
+        assert_eq!(redis.ask::<usize>("XLEN secure-app:sign-outs"), 1 + 3);
+        // Another instance numbers its own.
+        let other = Shared::new(&redis.url().parse().unwrap());
+        let (link, _) = other.connect().await.unwrap();
+        link.add(&[everywhere], Some(0)).await.unwrap();
+        assert_eq!(redis.ask::<u64>(&format!("HGET secure-app:epochs {USER}")), 7);
+    });
 }
 
 #[test]

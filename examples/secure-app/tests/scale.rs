@@ -53,7 +53,7 @@ fn signed_out(redis: &Redis, sign_outs: usize, users: usize) -> Duration {
                 let user = format!("user-{:08}", number % users);
                 Change::Session { id, user, epoch: 0, until: 1_800_000_000_000 }
             };
-            link.add(&page.iter().map(session).collect::<Vec<_>>(), true).await.expect("added");
+            link.add(&page.iter().map(session).collect::<Vec<_>>(), None).await.expect("added");
         }
         begin.elapsed()
     })
@@ -128,7 +128,7 @@ fn a_thousand_instances() {
                 let id = (u128::from(rate) << 64 | u128::from(number)).to_be_bytes();
                 let user = format!("user-{number:08}");
                 let sign_out = Change::Session { id, user, epoch: 0, until: 1_800_000_000_000 };
-                link.add(&[sign_out], true).await.expect("added");
+                link.add(&[sign_out], None).await.expect("added");
                 tokio::time::sleep_until((begin + Duration::from_secs(1) * number as u32 / rate as u32).into()).await;
             }
             tokio::time::sleep_until((begin + Duration::from_secs(10)).into()).await;
