@@ -170,7 +170,8 @@ fn a_sign_out_while_the_disk_is_full_is_written_later_and_nobody_is_counted_as_w
     site.limit_files("1");
     assert_eq!(site.post("/logout", &cookie, "").status, 303);
     assert_eq!(site.user(&cookie), None);
-    assert_eq!(site.get("/health", "").status, 503);
+    let health = site.get("/health", "");
+    assert_eq!((health.status, health.body.as_str()), (503, "the database is not written\n"));
     for _ in 0..12 {
         let reply = site.log_in("", USER, PASSWORD);
         assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{reply:?}");
