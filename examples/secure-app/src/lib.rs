@@ -312,6 +312,11 @@ impl App {
         **self.validity.load()
     }
 
+    /// Whether there is to be one that browsers trust: configured, or ordered.
+    pub fn has_certificate(&self) -> bool {
+        self.acme.is_some() || self.settings.load().tls.is_some()
+    }
+
     /// How far certificates by ACME are, if they are configured.
     pub fn acme(&self) -> Option<AcmeStatus> {
         self.acme.as_ref().map(Keeper::status)

@@ -438,17 +438,22 @@ impl Scrape {
         let metrics = &self.app.metrics;
         let help = "1: the database cannot be written";
         page.gauge("secure_app_store_failing", help, self.app.store.is_failing())?;
+        let help = "How often the database could not be written";
+        page.counter("secure_app_store_errors", help, self.app.store.errors())?;
         let help = "Changes of keys, certificate and users that were taken over or refused";
         let reloads = [("ok", &metrics.reloads), ("refused", &metrics.reloads_refused)];
         let reloads = reloads.map(|(outcome, count)| (outcome, count.load(Relaxed)));
         page.counters("secure_app_reloads", help, "outcome", reloads)?;
         let help = "0: what was configured last is refused, and what was in use before stays";
         page.gauge("secure_app_last_reload_successful", help, !metrics.is_reload_refused.load(Relaxed))?;
-        let validity = self.app.validity();
-        let help = "Since 1970: the beginning of the certificate in use";
-        page.time("secure_app_certificate_not_before_seconds", help, validity.not_before)?;
-        let help = "Since 1970: the end of the certificate in use";
-        page.time("secure_app_certificate_not_after_seconds", help, validity.not_after)?;
+        // That of the start alone is nobody's to renew: there may be a proxy that has the one that counts.
+        if self.app.has_certificate() {
+            let validity = self.app.validity();
+            let help = "Since 1970: the beginning of the certificate in use";
+            page.time("secure_app_certificate_not_before_seconds", help, validity.not_before)?;
+            let help = "Since 1970: the end of the certificate in use";
+            page.time("secure_app_certificate_not_after_seconds", help, validity.not_after)?;
+        }
         let help = "What runs here";
         let mut encoder = page.0.encode_descriptor("secure_app_build", help, None, MetricType::Info)?;
         encoder.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])

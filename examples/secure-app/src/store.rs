@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -92,6 +92,7 @@ pub struct Stored {
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     failing: Arc<AtomicBool>,
+    errors: Arc<AtomicU64>,
 }
 
 enum Job {
@@ -147,9 +148,9 @@ impl Store {
             read(&database).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new().name("store".to_owned());
-        let store = Store { jobs: sender, failing: Arc::default() };
-        let failing = Arc::clone(&store.failing);
-        let disk = Disk { path, database: Some(database), unwritten: HashMap::new(), failing };
+        let store = Store { jobs: sender, failing: Arc::default(), errors: Arc::default() };
+        let (failing, errors) = (Arc::clone(&store.failing), Arc::clone(&store.errors));
+        let disk = Disk { path, database: Some(database), unwritten: HashMap::new(), failing, errors };
         let thread = thread.spawn(move || disk.work(&receiver)).map_err(|error| error.to_string())?;
         Ok((store.clone(), Writer(store, Some(thread)), stored))
     }
@@ -157,6 +158,11 @@ impl Store {
     /// Whether the last changes have not come to the disk.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Relaxed)
+    }
+
+    /// How often they have not: a disk with a little room left takes the next try, and not the one after.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Relaxed)
     }
 
     /// Returns once the changes are on disk. They are written in the order of the calls, even of calls whose
@@ -243,6 +249,7 @@ struct Disk {
     /// The latest change of each thing, of those that are not on disk.
     unwritten: HashMap<(u8, Vec<u8>), Change>,
     failing: Arc<AtomicBool>,
+    errors: Arc<AtomicU64>,
 }
 
 impl Disk {
@@ -284,7 +291,10 @@ impl Disk {
         match &result {
             Ok(()) => self.unwritten.clear(),
             // It is gone before it is opened anew: one process has one.
-            Err(_) => self.database = None,
+            Err(_) => {
+                self.errors.fetch_add(1, Relaxed);
+                self.database = None;
+            }
         }
         match (&result, self.failing.swap(result.is_err(), Relaxed)) {
             (Err(error), false) => {

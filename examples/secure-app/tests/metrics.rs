@@ -312,6 +312,17 @@ fn without_redis_nobody_signs_in_and_the_sign_outs_that_wait_are_counted() {
 }
 
 #[test]
+fn a_certificate_that_is_made_for_the_start_alone_has_no_times_to_warn_of() {
+    let site = Site::prepared(ON);
+    let configured = fs::read_to_string(site.file()).unwrap();
+    let (before, rest) = configured.split_once("[tls]").unwrap();
+    let (_, after) = rest.split_once("[[users]]").unwrap();
+    site.write("secure-app.toml", &format!("{before}[[users]]{after}"));
+    let page = text(address(&site.started()));
+    assert!(page.contains("secure_app_store_failing") && !page.contains("secure_app_certificate"), "{page}");
+}
+
+#[test]
 fn the_times_of_the_certificate_are_those_of_the_one_in_use() {
     let site = Site::start(ON);
     let shown = || {
@@ -371,11 +382,14 @@ fn a_disk_that_is_full_is_shown() {
     site.start_program_that_meets_limits();
     let cookie = site.signed_in();
     let address = address_in(&site.its_program().output());
-    let failing = || series(&text(address))["secure_app_store_failing"];
-    assert_eq!(failing(), 0.0);
+    let failing = || {
+        let shown = series(&text(address));
+        (shown["secure_app_store_failing"], shown["secure_app_store_errors_total"] >= 1.0)
+    };
+    assert_eq!(failing(), (0.0, false));
     site.limit_files("1");
     assert_eq!(site.post("/logout", &cookie, "").status, 303);
-    assert_eq!(failing(), 1.0);
+    assert_eq!(failing(), (1.0, true));
 }
 
 // ------------------------------------------------------------------------------------------------ What is not told
