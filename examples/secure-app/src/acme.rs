@@ -4,7 +4,7 @@
 
 use crate::{
     App,
-    clock::{Clock, milliseconds},
+    clock::{Clock, jittered, milliseconds},
     config::{self, Settings},
     sealed::Seal,
     shared::Shared,
@@ -19,6 +19,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use cookie_session::KeyRing;
+use http_body_util::Limited;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
 use instant_acme::{
@@ -53,6 +54,8 @@ const TOKEN: usize = 128;
 const TICK: Duration = Duration::from_secs(1);
 /// For the CA to answer one request.
 const ANSWER: Duration = Duration::from_secs(20);
+/// Of that answer: a chain of certificates is some kilobytes.
+const BODY_BYTES: usize = 1024 * 1024;
 /// For the CA to ask for challenges, and after that to make the certificate.
 const POLL: Duration = Duration::from_secs(90);
 /// The first pause where there is no certificate yet, and the longest first one else. Doubled each time, it leaves Let's
@@ -125,12 +128,6 @@ fn pauses(length: Option<Duration>) -> (Duration, Duration) {
     let Some(length) = length else { return (FIRST_PAUSE, LONGEST_PAUSE) };
     let first = (length / 1000).clamp(Duration::from_secs(1), FIRST_PAUSE);
     (first, (length / 10).min(LONGEST_PAUSE).max(first))
-}
-
-/// A quarter more at most, so that many who failed at once do not come back at once.
-fn jitter(pause: Duration) -> Duration {
-    let part = getrandom::u32().unwrap_or_default();
-    pause + (pause / 4).mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
 
 impl Keeper {
@@ -220,7 +217,8 @@ impl Keeper {
             return Err(format!("it is for {names:?}, and configured are {:?}", self.names));
         }
         let tls = tls::with(chain, key)?;
-        let issued = UNIX_EPOCH + Duration::from_millis(stored.issued);
+        let issued =
+            UNIX_EPOCH.checked_add(Duration::from_millis(stored.issued)).ok_or("its time is none")?;
         let current = Current { own, validity: tls.validity, issued };
         Ok((tls, current))
     }
@@ -330,7 +328,7 @@ impl Keeper {
             let mut state = self.state();
             let (first, longest) = pauses(state.current.as_ref().map(Current::length));
             let doubled = first.saturating_mul(1 << state.status.failures_in_a_row.min(16));
-            let pause = jitter(doubled.min(longest)).max(failure.wait.unwrap_or_default());
+            let pause = jittered(doubled.min(longest)).max(failure.wait.unwrap_or_default());
             state.status.failures_total += 1;
             // Not only counted here: it is read from the shelf too.
             state.status.failures_in_a_row = state.status.failures_in_a_row.saturating_add(1);
@@ -560,7 +558,7 @@ impl Client {
     async fn answer(self, request: axum::http::Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         let is_read = request.method() == Method::GET;
         let response = self.http.request(request).await.map_err(|error| Error::Other(error.into()))?;
-        let mut response = BytesResponse::from(response);
+        let mut response = BytesResponse::from(response.map(|body| Limited::new(body, BODY_BYTES)));
         let body = response.body.into_bytes().await.map_err(Error::Other)?;
         let status = response.parts.status;
         let is_error = status.is_client_error() || status.is_server_error();

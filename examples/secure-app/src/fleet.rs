@@ -7,6 +7,7 @@
 
 use crate::{
     App,
+    clock::jittered,
     denylist::LONGEST,
     shared::{Link, PAGE, Shared, Unavailable, WAIT},
     store::Change,
@@ -80,16 +81,9 @@ pub async fn keep(app: Arc<App>, shared: Arc<Shared>, before: Option<String>, he
             tracing::error!(%error, "Redis: it is not back, now for another reason");
             known.push(reason);
         }
-        tokio::time::sleep(pause + jitter(pause)).await;
+        tokio::time::sleep(jittered(pause)).await;
         pause = (pause * 2).min(PAUSE.1);
     }
-}
-
-/// So that not all come at once.
-fn jitter(most: Duration) -> Duration {
-    let mut byte = [0];
-    let _ = getrandom::fill(&mut byte);
-    most * u32::from(byte[0]) / 512
 }
 
 async fn step(

@@ -13,7 +13,7 @@
 
 use crate::{
     client::network,
-    clock::{Clock, milliseconds},
+    clock::{Clock, milliseconds, milliseconds_of},
     shared::{self, Count, Counted, Shared, Unavailable},
     store::{Change, Store, StoreError},
 };
@@ -363,8 +363,4 @@ fn key(kind: usize, user: &str, address: IpAddr) -> Key {
     let mut key = [kind as u8; 17];
     key[1..].copy_from_slice(&digest[..16]);
     key
-}
-
-fn milliseconds_of(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -13,7 +13,7 @@
 //!
 //! It takes one server, or one with replicas behind one address: Redis Cluster would want each script's keys on one node.
 
-use crate::store::Change;
+use crate::{clock::milliseconds_of, store::Change};
 use arc_swap::ArcSwapOption;
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation,
@@ -49,7 +49,7 @@ pub const PAGE: usize = 1000;
 /// How long a lock is held for whoever may have died. Others order until then no certificate.
 pub const LOCK: Duration = Duration::from_secs(30);
 /// How long nobody signs in after Redis was empty, or another server: all that reach it have by then written back what they
-/// have counted. They look each [`WAIT`], or try each second and a half.
+/// have counted. They look each [`WAIT`], or try each second and a quarter.
 pub const GRACE: Duration = Duration::from_secs(3);
 /// Epochs begin at the time, in milliseconds: one of the year 37648 was made up, and none could follow it. Lua counts to
 /// some more.
@@ -173,7 +173,7 @@ impl Shared {
         })
     }
 
-    /// Whether Redis answers, and has got and given all that there is.
+    /// Whether Redis answers, has given all that there is, and counts attempts.
     pub fn is_up(&self) -> bool {
         self.link.load().as_ref().is_some_and(|link| link.is_open())
     }
@@ -242,7 +242,7 @@ impl Shared {
             script.key(attempts(key));
         }
         // Whoever asks has gone by then.
-        script.arg(&link.generation).arg(link.now() + ANSWER.as_millis() as u64);
+        script.arg(&link.generation).arg(link.now() + milliseconds_of(ANSWER));
         for rule in rules {
             script.arg(rule.most).arg(rule.window).arg(rule.lock);
         }
@@ -332,7 +332,7 @@ impl Shared {
     pub async fn lock(&self, holder: &str) -> Result<bool, Unavailable> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(HOLD));
         let link = self.link()?;
-        self.run(&link, SCRIPT.key(acme("lock")).arg(holder).arg(LOCK.as_millis() as u64)).await
+        self.run(&link, SCRIPT.key(acme("lock")).arg(holder).arg(milliseconds_of(LOCK))).await
     }
 
     pub async fn unlock(&self, holder: &str) -> Result<(), Unavailable> {
@@ -364,11 +364,9 @@ impl Shared {
         if self::server(&mut reader).await? != server {
             return Err(Unavailable("there are two servers at its address".to_owned()));
         }
-        let mut number = [0; 8];
-        getrandom::fill(&mut number).map_err(|error| Unavailable(error.to_string()))?;
-        let number = format!("{:016x}", u64::from_be_bytes(number));
+        let number = random().map_err(Unavailable)?;
         let id = self.id.get_or_init(|| number.clone()).clone();
-        let grace = GRACE.as_millis() as u64;
+        let grace = milliseconds_of(GRACE);
         let mut script = SCRIPT.key(GENERATION);
         script.key(SIGN_OUTS).arg(server).arg(number).arg(grace);
         let (generation, time, left): (String, u64, u64) = script.invoke_async(&mut commands).await?;
@@ -433,7 +431,7 @@ impl Shared {
 impl Link {
     /// By Redis's clock, so that those of the instances may differ.
     fn now(&self) -> u64 {
-        self.began.load(Relaxed) + self.since.elapsed().as_millis() as u64
+        self.began.load(Relaxed) + milliseconds_of(self.since.elapsed())
     }
 
     fn is_open(&self) -> bool {
@@ -455,7 +453,7 @@ impl Link {
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(PAGE);
         if !wait.is_zero() {
-            read.arg("BLOCK").arg(wait.as_millis() as u64);
+            read.arg("BLOCK").arg(milliseconds_of(wait));
         }
         let streams: Option<Vec<(String, Entries)>> =
             read.arg("STREAMS").arg(SIGN_OUTS).arg(after).query_async(reader).await?;
@@ -471,7 +469,7 @@ impl Link {
             pipe.query_async(&mut self.commands.clone()).await?;
         // Two clocks go apart, or one is set.
         let now = seconds * 1000 + microseconds / 1000;
-        self.began.store(now.saturating_sub(self.since.elapsed().as_millis() as u64), Relaxed);
+        self.began.store(now.saturating_sub(milliseconds_of(self.since.elapsed())), Relaxed);
         if generation.as_deref() == Some(self.generation.as_str()) && is_there {
             return Ok(());
         }
@@ -532,7 +530,7 @@ impl Link {
     /// Forgets what is older than that in the log.
     pub async fn trim(&self, age: Duration) -> Result<(), Unavailable> {
         let mut trim = cmd("XTRIM");
-        let before = self.now().saturating_sub(age.as_millis() as u64);
+        let before = self.now().saturating_sub(milliseconds_of(age));
         trim.arg(SIGN_OUTS).arg("MINID").arg("~").arg(before);
         Ok(trim.query_async(&mut self.commands.clone()).await?)
     }
@@ -547,6 +545,12 @@ async fn server(connection: &mut MultiplexedConnection) -> Result<String, Unavai
         info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned()
     };
     Ok(format!("{}-{}", find(&server, "run_id:"), find(&replication, "master_replid:")))
+}
+
+/// A name that nobody else has.
+pub fn random() -> Result<String, String> {
+    let number = getrandom::u64().map_err(|error| error.to_string())?;
+    Ok(format!("{number:016x}"))
 }
 
 fn emptied() -> Unavailable {

@@ -5,7 +5,7 @@
 
 use crate::{
     sealed::Seal,
-    shared::{LOCK as LOCKED, Shared, Unavailable},
+    shared::{LOCK as LOCKED, Shared, Unavailable, random},
     store::make_private,
 };
 use cookie_session::KeyRing;
@@ -273,11 +273,6 @@ impl Shelf {
 
 fn redis(error: Unavailable) -> String {
     format!("Redis: {error}")
-}
-
-fn random() -> Result<String, String> {
-    let number = getrandom::u64().map_err(|error| error.to_string())?;
-    Ok(format!("{number:016x}"))
 }
 
 /// `None`: it is no such entry. Not the reader's own words: they quote.

@@ -873,6 +873,7 @@ fn busy(site: &Site) -> String {
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let much = " ".repeat(2 * 1024 * 1024);
     thread::spawn(move || {
         for stream in listener.incoming() {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
@@ -884,6 +885,7 @@ fn busy(site: &Site) -> String {
             let (wait, body) = match head.split(' ').nth(1) {
                 Some("/problem") => ("5000", PROBLEM),
                 Some("/page") => ("6000", "<h1>Back soon</h1>"),
+                Some("/much") => ("7000", &*much),
                 _ => ("99999999999999999", PROBLEM),
             };
             let length = body.len();
@@ -891,7 +893,8 @@ fn busy(site: &Site) -> String {
                 "HTTP/1.1 429 Too Many Requests\r\nRetry-After: {wait}\r\nConnection: close\r\n\
                  Content-Length: {length}\r\n\r\n{body}"
             );
-            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            // Whoever has read enough may have gone.
+            let _ = stream.get_mut().write_all(answer.as_bytes());
             stream.get_mut().conn.send_close_notify();
             let _ = stream.get_mut().flush();
         }
@@ -921,6 +924,19 @@ fn how_long_the_ca_wants_to_be_left_alone_is_heeded() {
         let pause = again.duration_since(SystemTime::now()).unwrap();
         assert!(pause <= wait && pause + 10 * SECOND >= wait, "{path}: {pause:?}");
     }
+}
+
+#[test]
+fn more_than_a_megabyte_is_no_answer_of_a_ca() {
+    let mut site = Site::prepared("");
+    let address = busy(&site);
+    let root = site.folder.path().join("root.pem");
+    fs::write(&root, site.issuer()).unwrap();
+    configure(&site, 0, (&format!("{address}/much"), &root), "", "");
+    site.start_program(&[]);
+    site.its_program().says("SIGHUP has it tried again at once");
+    let output = site.its_program().output();
+    assert!(output.contains("length limit exceeded"), "{output}");
 }
 
 /// What the start says of a configuration that is no good.

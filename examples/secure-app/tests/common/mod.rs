@@ -199,6 +199,10 @@ impl Site {
 
     /// Its files alone; nothing runs yet.
     pub fn prepared(settings: &str) -> Site {
+        assert!(
+            std::env::var_os("REDIS_URL").is_none(),
+            "REDIS_URL is set: it would take each site's place of its own"
+        );
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca =
