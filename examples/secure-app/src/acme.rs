@@ -337,6 +337,7 @@ impl Keeper {
         };
         tracing::error!(
             error = failure.error,
+            directory = self.settings.directory,
             failures,
             again = %shown(now + pause),
             "no certificate could be ordered; SIGHUP has it tried again at once"
@@ -616,8 +617,7 @@ pub async fn keep(app: Arc<App>) {
 }
 
 /// Answers the CA, by any name and without TLS: also for an order of another instance, since the CA reaches any of them.
-pub async fn challenge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let Some(keeper) = &app.acme else { return next.run(request).await };
+pub async fn challenge(State(keeper): State<Arc<Keeper>>, request: Request, next: Next) -> Response {
     let Some(token) = request.uri().path().strip_prefix(CHALLENGE) else { return next.run(request).await };
     let is_token = (1..=TOKEN).contains(&token.len())
         && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));

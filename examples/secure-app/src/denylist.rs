@@ -26,10 +26,18 @@ const MOST_SESSIONS: usize = 10_000;
 pub const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 pub struct Denylist {
-    users: RwLock<HashMap<Box<str>, SignedOut>>,
+    users: RwLock<Users>,
     store: Store,
     shared: Option<Arc<Shared>>,
     clock: Clock,
+}
+
+/// All of them, and how many there are: nobody waits while they are counted.
+#[derive(Default)]
+struct Users {
+    by_name: HashMap<Box<str>, SignedOut>,
+    sessions: usize,
+    everywhere: usize,
 }
 
 /// Of one user; times in milliseconds since 1970.
@@ -66,13 +74,30 @@ impl SignedOut {
         self.sessions.insert(place, one);
         true
     }
+}
+
+impl Users {
+    fn of(&mut self, name: &str) -> &mut SignedOut {
+        self.by_name.entry(name.into()).or_default()
+    }
+
+    /// Whether it is new.
+    fn add(&mut self, name: &str, one: One) -> bool {
+        let signed_out = self.of(name);
+        let is_new = one.epoch >= signed_out.epoch() && signed_out.add(one);
+        self.sessions += usize::from(is_new);
+        is_new
+    }
 
     /// Begins an epoch, which stands for all sessions of earlier ones.
     fn begin(&mut self, name: &str, epoch: u64, until: u64) -> Vec<Change> {
-        self.everywhere = Some((epoch, until));
-        let earlier = self.sessions.extract_if(.., |one| one.epoch < epoch);
+        let signed_out = self.of(name);
+        let is_first = signed_out.everywhere.replace((epoch, until)).is_none();
+        let earlier = signed_out.sessions.extract_if(.., |one| one.epoch < epoch);
         let mut changes: Vec<_> = earlier.map(|one| one.forget()).collect();
-        self.sessions.shrink_to_fit();
+        signed_out.sessions.shrink_to_fit();
+        self.sessions -= changes.len();
+        self.everywhere += usize::from(is_first);
         changes.push(Change::User { name: name.to_owned(), epoch, until });
         changes
     }
@@ -86,7 +111,7 @@ impl One {
 
 impl Denylist {
     pub fn new(stored: Vec<Change>, store: Store, shared: Option<Arc<Shared>>, clock: Clock) -> Denylist {
-        let mut users = HashMap::new();
+        let mut users = Users::default();
         take_over(&mut users, stored);
         Denylist { users: RwLock::new(users), store, shared, clock }
     }
@@ -96,32 +121,37 @@ impl Denylist {
     /// No session's own time is compared: a clock that was set back, or two things in one millisecond, change nothing.
     pub fn epoch(&self, user: &str) -> u64 {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.get(user).map_or(0, SignedOut::epoch)
+        users.by_name.get(user).map_or(0, SignedOut::epoch)
     }
 
     /// Whether a session was signed out, by itself or with all of its user's.
     pub fn refuses(&self, id: SessionId, user: &str, epoch: u64) -> bool {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.get(user).is_some_and(|signed_out| epoch < signed_out.epoch() || signed_out.holds(id).is_ok())
+        users
+            .by_name
+            .get(user)
+            .is_some_and(|signed_out| epoch < signed_out.epoch() || signed_out.holds(id).is_ok())
     }
 
     /// Refuses one session of this user's epoch from now on, here at once, and returns when that is on disk and the other
     /// instances can hear of it.
     pub async fn sign_out(&self, meta: &SessionMeta, user: &str, epoch: u64) -> Result<(), StoreError> {
         let until = milliseconds(meta.renewed_at() + LONGEST + CLOCK_SKEW);
-        let (written, change) = {
-            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-            let signed_out = users.entry(user.into()).or_default();
-            if signed_out.sessions.len() < MOST_SESSIONS {
-                signed_out.add(One { id: meta.id(), epoch, until });
-                let id = meta.id().to_bytes();
-                let change = Change::Session { id, user: user.to_owned(), epoch, until };
-                (self.store.write(vec![change.clone()]), Some(change))
-            } else {
-                let (changes, last) = self.next_epoch(user, epoch, signed_out);
-                (self.store.write(changes), last)
-            }
-        };
+        let (written, change) =
+            {
+                let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+                if users.of(user).sessions.len() < MOST_SESSIONS {
+                    let id = meta.id().to_bytes();
+                    // Else it was signed out just now, and that is on its way.
+                    let change = users
+                        .add(user, One { id: meta.id(), epoch, until })
+                        .then(|| Change::Session { id, user: user.to_owned(), epoch, until });
+                    (self.store.write(change.iter().cloned().collect()), change)
+                } else {
+                    let (changes, last) = self.next_epoch(user, epoch, &mut users);
+                    (self.store.write(changes), last)
+                }
+            };
         self.share(change).await;
         written.await
     }
@@ -130,7 +160,7 @@ impl Denylist {
     pub async fn sign_out_everywhere(&self, user: &str, epoch: u64) -> Result<(), StoreError> {
         let (written, change) = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-            let (changes, last) = self.next_epoch(user, epoch, users.entry(user.into()).or_default());
+            let (changes, last) = self.next_epoch(user, epoch, &mut users);
             (self.store.write(changes), last)
         };
         self.share(change).await;
@@ -139,16 +169,11 @@ impl Denylist {
 
     /// Returns what is to be stored, and what is to be shared. Where another clock is ahead, its number alone does not say
     /// that it is new: that is kept until it is delivered.
-    fn next_epoch(
-        &self,
-        user: &str,
-        epoch: u64,
-        signed_out: &mut SignedOut,
-    ) -> (Vec<Change>, Option<Change>) {
+    fn next_epoch(&self, user: &str, epoch: u64, users: &mut Users) -> (Vec<Change>, Option<Change>) {
         let now = (self.clock)();
-        let next = milliseconds(now).max(signed_out.epoch() + 1).max(epoch + 1);
+        let next = milliseconds(now).max(users.of(user).epoch() + 1).max(epoch + 1);
         let until = milliseconds(now + LONGEST);
-        let mut changes = signed_out.begin(user, next, until);
+        let mut changes = users.begin(user, next, until);
         let last = changes.last().cloned();
         if self.shared.is_some() {
             changes.push(Change::Undelivered { name: user.to_owned(), epoch: next, until });
@@ -177,7 +202,7 @@ impl Denylist {
     pub fn entries(&self) -> Vec<Change> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         let mut entries = Vec::new();
-        for (user, signed_out) in &*users {
+        for (user, signed_out) in &users.by_name {
             for One { id, epoch, until } in &signed_out.sessions {
                 let (epoch, until) = (*epoch, *until);
                 entries.push(Change::Session { id: id.to_bytes(), user: user.to_string(), epoch, until });
@@ -194,12 +219,16 @@ impl Denylist {
         let now = milliseconds((self.clock)());
         let written = {
             let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+            let Users { by_name, sessions, everywhere } = &mut *users;
             let mut changes = Vec::new();
-            users.retain(|name, signed_out| {
+            by_name.retain(|name, signed_out| {
+                let before = changes.len();
                 let expired = signed_out.sessions.extract_if(.., |one| one.until <= now);
                 changes.extend(expired.map(|one| one.forget()));
+                *sessions -= changes.len() - before;
                 if signed_out.everywhere.take_if(|(_, until)| *until <= now).is_some() {
                     changes.push(Change::ForgetUser { name: name.to_string() });
+                    *everywhere -= 1;
                 }
                 signed_out.everywhere.is_some() || !signed_out.sessions.is_empty()
             });
@@ -211,30 +240,23 @@ impl Denylist {
     /// How many sessions, and how many users who signed out everywhere.
     pub fn sizes(&self) -> (usize, usize) {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        let sessions = users.values().map(|signed_out| signed_out.sessions.len()).sum();
-        (sessions, users.values().filter(|signed_out| signed_out.everywhere.is_some()).count())
+        (users.sessions, users.everywhere)
     }
 }
 
 /// Returns what of it was new. Of a user's epochs the highest counts; what an epoch stands for is left out.
-fn take_over(users: &mut HashMap<Box<str>, SignedOut>, changes: Vec<Change>) -> Vec<Change> {
+fn take_over(users: &mut Users, changes: Vec<Change>) -> Vec<Change> {
     let mut new = Vec::new();
     for change in changes {
         match &change {
             Change::Session { id, user, epoch, until } => {
-                let signed_out = users.entry(user.as_str().into()).or_default();
-                let (epoch, until) = (*epoch, *until);
-                if epoch >= signed_out.epoch()
-                    && signed_out.add(One { id: SessionId::from_bytes(*id), epoch, until })
-                {
+                let one = One { id: SessionId::from_bytes(*id), epoch: *epoch, until: *until };
+                if users.add(user, one) {
                     new.push(change);
                 }
             }
-            Change::User { name, epoch, until } => {
-                let signed_out = users.entry(name.as_str().into()).or_default();
-                if *epoch > signed_out.epoch() {
-                    new.extend(signed_out.begin(name, *epoch, *until));
-                }
+            Change::User { name, epoch, until } if *epoch > users.of(name).epoch() => {
+                new.extend(users.begin(name, *epoch, *until));
             }
             _ => {}
         }

@@ -1,10 +1,7 @@
 //! Host names and the way to https: plain HTTP is answered with a redirect, and only to names that are configured, so that
 //! a forged `Host` leads nowhere.
 
-use crate::{
-    client::{Client, HEALTH},
-    config::Settings,
-};
+use crate::client::{Client, HEALTH};
 use axum::{
     Extension,
     extract::{Request, State},
@@ -12,7 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use std::{net::Ipv6Addr, num::NonZeroU16, str::FromStr, sync::Arc};
+use std::{net::Ipv6Addr, str::FromStr, sync::Arc};
 
 /// The names that users open the app by, in their order.
 pub struct Hosts {
@@ -58,9 +55,9 @@ impl Host {
 }
 
 impl Hosts {
-    /// `port`: of the https listener, where no other is configured for users to open.
-    pub fn new(settings: &Settings, port: u16) -> Hosts {
-        Hosts { names: settings.hosts.clone(), port: settings.public_port.map_or(port, NonZeroU16::get) }
+    /// `port`: of https, as users open it.
+    pub fn new(names: Vec<Host>, port: u16) -> Hosts {
+        Hosts { names, port }
     }
 
     /// The configured name that a request came to. HTTP/2 says it in the request's target.

@@ -56,6 +56,7 @@ use cookie_session::{KeyRingHandle, SessionLayer};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
+    num::NonZeroU16,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
@@ -87,7 +88,7 @@ pub struct App {
     connections: Arc<Shares>,
     keys: KeyRingHandle,
     tls: RustlsConfig,
-    acme: Option<Keeper>,
+    acme: Option<Arc<Keeper>>,
     /// Of the certificate in use.
     validity: ArcSwap<Validity>,
     file: Option<PathBuf>,
@@ -157,7 +158,8 @@ impl Running {
             metrics::warn_if_public(bound.address);
         }
         let (https, http) = (bound.https, bound.http);
-        let hosts = Arc::new(Hosts::new(&settings, https.port()));
+        let port = settings.public_port.map_or(https.port(), NonZeroU16::get);
+        let hosts = Arc::new(Hosts::new(settings.hosts.clone(), port));
         let url = hosts.url();
         let router = app.router(hosts, more);
         let listeners = bound.serve(app.tls.clone(), &settings.trusted_proxies, &app.connections, &router)?;
@@ -264,7 +266,7 @@ impl App {
             requests: server::requests(),
             connections: server::connections(),
             tls: RustlsConfig::from_config(tls.config),
-            acme,
+            acme: acme.map(Arc::new),
             validity: ArcSwap::from_pointee(tls.validity),
             file,
             had_demo: demo.is_some(),
@@ -288,7 +290,7 @@ impl App {
             .layer(CatchPanicLayer::custom(errors::panicked))
             .layer(from_fn_with_state(Arc::clone(&self.requests), server::bounded))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, server::ANSWER))
-            .layer(from_fn_with_state(Arc::clone(self), acme::challenge))
+            .option_layer(self.acme.clone().map(|keeper| from_fn_with_state(keeper, acme::challenge)))
             .layer(from_fn_with_state(hosts, host::check))
             .layer(RequestBodyLimitLayer::new(BODY_BYTES))
             .layer(csrf::layer())
@@ -319,7 +321,7 @@ impl App {
 
     /// How far certificates by ACME are, if they are configured.
     pub fn acme(&self) -> Option<AcmeStatus> {
-        self.acme.as_ref().map(Keeper::status)
+        self.acme.as_ref().map(|keeper| keeper.status())
     }
 
     /// Has a certificate ordered that is put off after a failure.
@@ -429,9 +431,10 @@ fn paths(file: Option<&Path>, settings: &Settings) -> Vec<PathBuf> {
 fn fingerprint(paths: &[PathBuf]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for path in paths {
-        let content = fs::read(path).unwrap_or_default();
-        hash.update(content.len().to_be_bytes());
-        hash.update(&content);
+        let content = fs::read(path).ok();
+        // One that is not there differs from one that is empty.
+        hash.update(content.as_ref().map_or(usize::MAX, Vec::len).to_be_bytes());
+        hash.update(content.unwrap_or_default());
     }
     hash.finalize().into()
 }

@@ -111,12 +111,12 @@ impl Metrics {
         self.requests[method][status].fetch_add(1, Relaxed);
     }
 
-    fn duration(&self, route: &str) -> Histogram {
-        let known = self.durations.read().unwrap_or_else(PoisonError::into_inner).get(route).cloned();
-        known.unwrap_or_else(|| {
-            let mut durations = self.durations.write().unwrap_or_else(PoisonError::into_inner);
-            durations.entry(route.to_owned()).or_insert_with(histogram).clone()
-        })
+    fn duration(&self, route: &str, seconds: f64) {
+        if let Some(known) = self.durations.read().unwrap_or_else(PoisonError::into_inner).get(route) {
+            return known.observe(seconds);
+        }
+        let mut durations = self.durations.write().unwrap_or_else(PoisonError::into_inner);
+        durations.entry(route.to_owned()).or_insert_with(histogram).observe(seconds);
     }
 }
 
@@ -132,7 +132,7 @@ pub async fn count(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let begin = Instant::now();
     let response = next.run(request).await;
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
-    app.metrics.duration(route).observe(begin.elapsed().as_secs_f64());
+    app.metrics.duration(route, begin.elapsed().as_secs_f64());
     app.metrics.request(method, response.status());
     response
 }

@@ -6,8 +6,8 @@ use crate::{
     errors::Page,
     limits::Refused,
     metrics::{self, SignIn},
-    passwords::Busy,
-    picture::Picture,
+    passwords::{Busy, Stamp},
+    picture::{Picture, in_words},
     session::{self, Line, Visit},
 };
 use askama::Template;
@@ -292,7 +292,7 @@ async fn login(
         Failure::Wrong => (StatusCode::FORBIDDEN, "User name or password is wrong.".to_owned(), None),
         Failure::Locked(seconds) => (
             StatusCode::TOO_MANY_REQUESTS,
-            format!("Too many wrong passwords. Try again in {}.", crate::picture::in_words(seconds)),
+            format!("Too many wrong passwords. Try again in {}.", in_words(seconds)),
             Some(seconds),
         ),
         Failure::NoRoom => (
@@ -326,7 +326,7 @@ async fn check(
     client: Client,
     name: String,
     password: String,
-) -> Result<(crate::passwords::Stamp, u64), Failure> {
+) -> Result<(Stamp, u64), Failure> {
     let attempt = match app.limits.begin(&name, client.address).await {
         Ok(attempt) => attempt,
         Err(Refused::RetryAfter(seconds)) => {

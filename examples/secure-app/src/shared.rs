@@ -106,7 +106,8 @@ pub struct Shared {
     resyncs: AtomicU64,
 }
 
-/// Sign-outs of this instance that Redis has not got yet. They stand in its own database as well.
+/// Sign-outs of this instance that Redis has not got yet. They stand in its own database as well, and in the denylist, which
+/// has no more of one user than [its bound](crate::denylist): so has this, of each user of whom there was a session.
 #[derive(Default)]
 struct Outbox {
     waiting: VecDeque<Change>,

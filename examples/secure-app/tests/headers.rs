@@ -347,7 +347,7 @@ fn router(site: &Site, more: Router<Arc<App>>) -> (Router, Writer) {
     let Opened { app, writer, .. } =
         App::open(Some(site.file()), Arc::new(SystemTime::now)).expect("it opens");
     let settings = Settings::load(Some(&site.file())).expect("settings");
-    (app.router(Arc::new(Hosts::new(&settings, 443)), more), writer)
+    (app.router(Arc::new(Hosts::new(settings.hosts, 443)), more), writer)
 }
 
 async fn ask(router: Router, path: &str) -> Reply {

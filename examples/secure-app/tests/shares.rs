@@ -76,7 +76,7 @@ fn a_client_that_fills_its_share_of_connections_gets_no_other_and_keeps_those() 
 fn a_request_has_its_share_until_its_response_is_taken() {
     let site = Site::prepared("");
     let Opened { app, writer, .. } = App::open(Some(site.file()), Arc::new(SystemTime::now)).unwrap();
-    let hosts = Arc::new(Hosts::new(&Settings::load(Some(&site.file())).unwrap(), 443));
+    let hosts = Arc::new(Hosts::new(Settings::load(Some(&site.file())).unwrap().hosts, 443));
     let router = app.router(hosts, Router::new());
     let ask = || {
         let connection = Connection { peer: (Ipv4Addr::LOCALHOST, 1).into(), tls: true, share: None };
