@@ -24,8 +24,11 @@ use secure_app::{
 use std::{
     io::{Read, Write as _},
     net::{Ipv4Addr, Ipv6Addr, TcpStream},
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tower::ServiceExt as _;
 
@@ -257,4 +260,49 @@ fn a_copy_of_a_signed_out_cookie_stays_worthless_when_timeouts_are_raised() {
     site.configure(&settings("14days"), &format!("primary = '{}'", site.key));
     site.restart();
     assert_eq!(site.user(&cookie), None);
+}
+
+#[test]
+fn how_much_is_signed_out_is_known_whatever_came_in_which_order() {
+    let site = Site::prepared("");
+    let folder = browser_tests::TempDir::new();
+    let (store, _writer, _) = Store::open(folder.path()).unwrap();
+    let time = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&time);
+    let clock = Arc::new(move || UNIX_EPOCH + Duration::from_millis(clock.load(SeqCst)));
+    let denylist = Denylist::new(Vec::new(), store, None, clock);
+    // Few of each, so that they meet; xorshift64.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |most: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % most
+    };
+    let mut greatest = (0, 0);
+    for step in 0..2_000 {
+        let (user, epoch) = (format!("user {}", below(4)), below(50) + step * 40);
+        let until = epoch + below(5_000);
+        match below(10) {
+            0 => site.runtime().block_on(denylist.sign_out_everywhere(&user, epoch)).unwrap(),
+            1 => {
+                time.fetch_add(below(800), SeqCst);
+                site.runtime().block_on(denylist.sweep()).unwrap();
+            }
+            2 => drop(denylist.merge(vec![Change::User { name: user, epoch, until }])),
+            _ => {
+                let id = [below(200) as u8; 16];
+                drop(denylist.merge(vec![Change::Session { id, user, epoch, until }]));
+            }
+        }
+        let entries = denylist.entries();
+        let sessions = entries.iter().filter(|entry| matches!(entry, Change::Session { .. })).count();
+        let counted = (sessions, entries.len() - sessions);
+        assert_eq!(denylist.sizes(), counted, "step {step}");
+        greatest = (greatest.0.max(counted.0), greatest.1.max(counted.1));
+    }
+    assert!(greatest.0 > 10 && greatest.1 == 4, "too little has met: {greatest:?}");
+    time.fetch_add(u64::from(u32::MAX) * 60, SeqCst);
+    site.runtime().block_on(denylist.sweep()).unwrap();
+    assert_eq!(denylist.sizes(), (0, 0));
 }
