@@ -2,8 +2,12 @@
 
 mod common;
 
-use browser_tests::{TempDir, output, spawn, wait_for};
-use common::{NAME, PASSWORD, Reply, Site, USER, at_once, exchange, head, new_key, redis::Redis};
+use browser_tests::{TempDir, output, wait_for};
+use common::{
+    NAME, PASSWORD, Reply, Site, USER, at_once, exchange, head, new_key,
+    redis::Redis,
+    servers::{Server, own_address},
+};
 use cookie_session::Key;
 use secure_app::{
     acme::AcmeStatus,
@@ -16,7 +20,7 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{self, Child, Command, Stdio},
+    process::Command,
     sync::Arc,
     task::{Context, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -25,7 +29,7 @@ use std::{
 const ON: &str = "metrics = '127.0.0.1:0'";
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const WRONG: &str = "a guess of mine";
-const PACKAGE: &str = "Debian's package prometheus";
+const PACKAGE: &str = "apt-get install prometheus";
 const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
      text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
@@ -783,9 +787,8 @@ fn the_readme_has_each_metric_with_its_type_and_labels_and_no_other() {
 
 // ------------------------------------------------------------------------------------------------ A real Prometheus
 
-/// Killed when dropped.
 struct Prometheus {
-    child: Child,
+    _server: Server,
     address: SocketAddr,
     _folder: TempDir,
 }
@@ -801,17 +804,13 @@ impl Prometheus {
             monitoring("alerts.yml").display()
         );
         fs::write(&config, text).unwrap();
-        // An address of its own, so that the port is free.
-        let address = SocketAddr::from(([127, 78, (process::id() % 256) as u8, 1], 9090));
+        let address = SocketAddr::from((own_address(), 9090));
         let mut command = Command::new("prometheus");
         command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Prometheus { child: spawn(&mut command, PACKAGE), address, _folder: folder }
+            .arg(format!("--web.listen-address={address}"));
+        Prometheus { _server: Server::start(&mut command, PACKAGE), address, _folder: folder }
     }
 
     fn answer(&self, path: &str) -> Option<String> {
@@ -819,13 +818,6 @@ impl Prometheus {
         stream.set_read_timeout(Some(browser_tests::PATIENCE)).ok()?;
         let reply = exchange(stream, &head("GET", path, &[], self.address.port(), ""), "");
         (reply.status == 200).then_some(reply.body)
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

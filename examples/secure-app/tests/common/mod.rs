@@ -438,13 +438,12 @@ impl Site {
     /// A form.
     #[track_caller]
     pub fn post(&self, path: &str, cookies: &str, form: &str) -> Reply {
-        let headers = [("Cookie", cookies), ("Content-Type", "application/x-www-form-urlencoded")];
-        self.send("POST", path, &headers, form)
+        self.send("POST", path, &form_of(cookies), form)
     }
 
     #[track_caller]
     pub fn log_in(&self, cookies: &str, user: &str, password: &str) -> Reply {
-        self.post("/login", cookies, &format!("username={user}&password={}", password.replace(' ', "+")))
+        self.post("/login", cookies, &credentials(user, password))
     }
 
     /// The cookie of a user who has just signed in.
@@ -507,6 +506,16 @@ pub fn at_once<R: Send>(parallel: usize, call: impl Fn(usize) -> R + Sync) -> Ve
         let threads: Vec<_> = (0..parallel).map(|number| scope.spawn(move || call(number))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     })
+}
+
+/// The headers of a form that is posted.
+fn form_of(cookies: &str) -> [(&str, &str); 2] {
+    [("Cookie", cookies), ("Content-Type", "application/x-www-form-urlencoded")]
+}
+
+/// The form of a user who signs in.
+fn credentials(user: &str, password: &str) -> String {
+    format!("username={user}&password={}", password.replace(' ', "+"))
 }
 
 pub fn head(method: &str, path: &str, headers: &[(&str, &str)], port: u16, body: &str) -> String {

@@ -1,19 +1,20 @@
 //! A real nginx with the configuration of the example, and clients with addresses of their own (on Linux all of 127.0.0.0/8
 //! is this machine).
 
-use super::{Reply, Site, exchange, head, servers::signal, tls};
+use super::{
+    Reply, Site, credentials, exchange, form_of, head,
+    servers::{Server, own_address},
+    tls,
+};
 use axum::Router;
-use browser_tests::{TempDir, output, spawn, wait_for};
+use browser_tests::{TempDir, output, wait_for};
 use secure_app::App;
 use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    process::{self, Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
-    },
+    process::Command,
+    sync::Arc,
 };
 use tokio::net::TcpSocket;
 
@@ -34,9 +35,7 @@ pub struct Place {
 impl Place {
     /// For an nginx: an address of its own, from which it asks the app as well, and free ports.
     pub fn free() -> Place {
-        static NUMBER: AtomicU8 = AtomicU8::new(1);
-        let [.., high, low] = process::id().to_be_bytes();
-        let address = Ipv4Addr::new(127, 64 | high & 63, low, NUMBER.fetch_add(1, Relaxed));
+        let address = own_address();
         let listen =
             || TcpListener::bind((address, 0)).expect("all of 127.0.0.0/8 is this machine, as on Linux");
         let (https, http) = (listen(), listen());
@@ -79,7 +78,7 @@ pub enum Way {
 /// Ended when dropped, with its workers.
 pub struct Nginx {
     pub place: Place,
-    master: Child,
+    master: Server,
     folder: TempDir,
 }
 
@@ -144,18 +143,11 @@ impl Nginx {
 
         let mut command = Command::new("nginx");
         command.args(["-p", &path("."), "-c", &path("nginx.conf"), "-e", &path("error.log")]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Debian has it where users have no path to.
         let paths = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        let master = spawn(command.env("PATH", paths), INSTALL);
-        let mut nginx = Nginx { place, master, folder };
-        wait_for("nginx to listen", || {
-            if let Ok(Some(status)) = nginx.master.try_wait() {
-                panic!("nginx: {status}: {}", nginx.errors());
-            }
-            TcpStream::connect(place.https).ok()
-        });
-        nginx
+        // Killed, it would leave its workers behind.
+        let master = Server::start(command.env("PATH", paths), INSTALL).ended_by("TERM");
+        Nginx { place, master: master.listening(place.https), folder }
     }
 
     /// Its log of errors so far.
@@ -181,7 +173,7 @@ impl Nginx {
     pub fn reload(&self) {
         let ended = || self.errors().matches("worker process").count();
         let before = ended();
-        signal(&self.master, "HUP");
+        self.master.signal("HUP");
         wait_for("both workers to be replaced", || (ended() >= before + 4).then_some(()));
     }
 
@@ -198,14 +190,6 @@ impl Nginx {
         let text = String::from_utf8(output.stdout).expect("text");
         let (response, version) = text.rsplit_once('\n').expect("the version");
         (version.to_owned(), exchange(Recorded(response.as_bytes()), "", ""))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Killed, it would leave its workers behind.
-        signal(&self.master, "TERM");
-        let _ = self.master.wait();
     }
 }
 
@@ -285,14 +269,12 @@ impl Visitor<'_> {
     /// A form.
     #[track_caller]
     pub fn post(&self, path: &str, cookies: &str, form: &str) -> Reply {
-        let headers = [("Cookie", cookies), ("Content-Type", "application/x-www-form-urlencoded")];
-        self.send("POST", path, &headers, form)
+        self.send("POST", path, &form_of(cookies), form)
     }
 
     #[track_caller]
     pub fn log_in(&self, cookies: &str, password: &str) -> Reply {
-        let form = format!("username={}&password={}", super::USER, password.replace(' ', "+"));
-        self.post("/login", cookies, &form)
+        self.post("/login", cookies, &credentials(super::USER, password))
     }
 
     /// What the app has for these cookies.

@@ -81,7 +81,7 @@ impl Pebble {
         names.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);
         names.args(["-dns01", &format!("127.0.0.1:{dns}")]);
         names.args(["-management", &format!("127.0.0.1:{}", free_port())]);
-        let names = Server::start(&mut names, INSTALL).listening(dns);
+        let names = Server::start(&mut names, INSTALL).listening(("127.0.0.1", dns));
         let ca = ca.der().clone();
         let mut pebble =
             Pebble { folder, ca, port, management, dns, root: None, server: None, _names: names };
@@ -102,9 +102,9 @@ impl Pebble {
             // Each order is to ask for challenges.
             ("PEBBLE_AUTHZREUSE", "0"),
         ]);
-        let server = Server::start(&mut command, INSTALL).listening(self.port).listening(self.management);
-        self.server = Some(server);
         let address = SocketAddr::from(([127, 0, 0, 1], self.management));
+        let server = Server::start(&mut command, INSTALL);
+        self.server = Some(server.listening(("127.0.0.1", self.port)).listening(address));
         let stream = connect(address, "localhost", &self.ca).expect("a connection");
         let root = exchange(stream, &head("GET", "/roots/0", &[], self.management, ""), "").body;
         self.root = Some(CertificateDer::from_pem_slice(root.as_bytes()).expect("a root"));

@@ -1,16 +1,16 @@
 //! A Redis of the test's own, or a Valkey: `COOKIE_SESSION_REDIS` names another program.
 
-use super::servers::signal;
-use browser_tests::{TempDir, spawn, wait_for};
+use super::servers::{Server, own_address};
+use browser_tests::{TempDir, wait_for};
 use redis::{Client, Connection, FromRedisValue, cmd};
 use std::{
     fs, io,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
-    process::{self, Child, Command, Stdio},
+    process::Command,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
     time::Duration,
@@ -21,7 +21,7 @@ pub struct Redis {
     /// Of its own, so that no other program takes its place while it is stopped.
     address: String,
     arguments: Vec<String>,
-    process: Option<Child>,
+    server: Option<Server>,
     scheme: &'static str,
     password: Option<&'static str>,
 }
@@ -44,10 +44,8 @@ impl Redis {
 
     /// It does not run yet.
     pub fn prepared() -> Redis {
-        static NUMBER: AtomicU8 = AtomicU8::new(1);
-        let address = format!("127.77.{}.{}", process::id() % 256, NUMBER.fetch_add(1, SeqCst));
-        let (folder, arguments) = (TempDir::new(), Vec::new());
-        Redis { folder, address, arguments, process: None, scheme: "redis", password: None }
+        let (folder, address) = (TempDir::new(), own_address().to_string());
+        Redis { folder, address, arguments: Vec::new(), server: None, scheme: "redis", password: None }
     }
 
     /// Starts it with a password, and TLS by this certificate and key. It is for the app alone.
@@ -99,29 +97,25 @@ impl Redis {
         let mut command = Command::new(program);
         command.args(["--bind", &self.address, "--save", "", "--appendonly", "no", "--dir"]);
         command.arg(self.folder.path()).args(&self.arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        self.process = Some(spawn(&mut command, "Debian's package redis-server"));
+        self.server = Some(Server::start(&mut command, "apt-get install redis-server"));
     }
 
     /// It dies at once, and what is in it.
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        self.server = None;
     }
 
     /// Its connections stay, and it answers nothing, until it is [resumed](Redis::resume).
     pub fn pause(&self) {
-        self.signal("STOP");
+        self.running().signal("STOP");
     }
 
     pub fn resume(&self) {
-        self.signal("CONT");
+        self.running().signal("CONT");
     }
 
-    fn signal(&self, name: &str) {
-        signal(self.process.as_ref().expect("it runs"), name);
+    fn running(&self) -> &Server {
+        self.server.as_ref().expect("it runs")
     }
 
     fn try_connection(&self) -> Option<Connection> {
@@ -143,7 +137,7 @@ impl Redis {
 
     /// What its process has used of the processor.
     pub fn cpu(&self) -> Duration {
-        let id = self.process.as_ref().expect("it runs").id();
+        let id = self.running().id();
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("on Linux");
         let mut fields = stat.rsplit_once(") ").expect("its name").1.split(' ').skip(11);
         let mut ticks = || fields.next().and_then(|ticks| ticks.parse::<u64>().ok()).expect("a number");
@@ -155,12 +149,6 @@ impl Redis {
         let info: String = self.ask("INFO commandstats");
         let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
         line.map_or(0, |line| line.split(',').next().expect("a number").parse().expect("a number"))
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

@@ -3,11 +3,11 @@
 use browser_tests::{spawn, wait_for};
 use std::{
     io::Read,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream, ToSocketAddrs},
     process::{Child, Command, Stdio, id},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU16, Ordering::SeqCst},
+        atomic::{AtomicU8, AtomicU16, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
 };
@@ -26,6 +26,13 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no port is free");
+}
+
+/// An address of this machine that no other server has: all its ports are free (on Linux all of 127.0.0.0/8 is this machine).
+pub fn own_address() -> Ipv4Addr {
+    static NUMBER: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = id().to_be_bytes();
+    Ipv4Addr::new(127, 64 | high & 63, low, NUMBER.fetch_add(1, SeqCst))
 }
 
 /// What a process says on both outputs, which are piped, and what reads them until they end.
@@ -50,14 +57,20 @@ pub fn output_of(child: &mut Child) -> (Arc<Mutex<String>>, [JoinHandle<()>; 2])
 /// `TERM`, `HUP`, `STOP` and so on.
 #[track_caller]
 pub fn signal(process: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &process.id().to_string()]).status();
-    assert!(sent.expect("kill runs").success(), "it has ended");
+    assert!(try_signal(process, name), "it has ended");
+}
+
+fn try_signal(process: &Child, name: &str) -> bool {
+    let mut kill = Command::new("kill");
+    kill.args([&format!("-{name}"), &process.id().to_string()]).stderr(Stdio::null());
+    kill.status().expect("kill runs").success()
 }
 
 /// A process, and what it has said on both outputs.
 pub struct Server {
     child: Child,
     output: Arc<Mutex<String>>,
+    end: &'static str,
 }
 
 impl Server {
@@ -67,13 +80,18 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(command, install);
         let (output, _) = output_of(&mut child);
-        Server { child, output }
+        Server { child, output, end: "KILL" }
     }
 
-    /// Waits until it takes connections at this port.
+    /// By this signal, for one that has processes of its own.
+    pub fn ended_by(mut self, end: &'static str) -> Server {
+        self.end = end;
+        self
+    }
+
+    /// Waits until it takes connections there.
     #[track_caller]
-    pub fn listening(mut self, port: u16) -> Server {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+    pub fn listening(mut self, address: impl ToSocketAddrs + Copy) -> Server {
         wait_for("the server to listen", || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("{status}: {}", self.output());
@@ -81,6 +99,10 @@ impl Server {
             TcpStream::connect(address).ok()
         });
         self
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn output(&self) -> String {
@@ -96,7 +118,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // It may have ended before.
+        try_signal(&self.child, self.end);
         let _ = self.child.wait();
     }
 }
