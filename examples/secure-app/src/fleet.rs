@@ -74,6 +74,7 @@ pub async fn keep(app: Arc<App>, shared: Arc<Shared>, before: Option<String>, he
         if known.is_empty() {
             tracing::error!(
                 %error,
+                at = shared.address(),
                 "Redis: nobody signs in until it is back; who is signed in goes on; sign-outs hold here, and elsewhere later"
             );
             known.push(reason);

@@ -16,8 +16,8 @@
 use crate::{clock::milliseconds_of, store::Change};
 use arc_swap::ArcSwapOption;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation,
-    aio::MultiplexedConnection, cmd,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, RedisError, Script,
+    ScriptInvocation, aio::MultiplexedConnection, cmd,
 };
 use std::{
     collections::VecDeque,
@@ -172,6 +172,13 @@ impl Shared {
             errors: AtomicU64::new(0),
             resyncs: AtomicU64::new(0),
         })
+    }
+
+    /// For the log; without user name and password.
+    pub fn address(&self) -> String {
+        let address = self.client.get_connection_info().addr();
+        let is_tls = matches!(address, ConnectionAddr::TcpTls { .. });
+        format!("{address}, {} TLS", if is_tls { "with" } else { "without" })
     }
 
     /// Whether Redis answers, has given all that there is, and counts attempts.

@@ -723,11 +723,14 @@ fn redis_is_reached_over_tls_and_with_a_password_that_no_error_shows() {
     for (url, environment, reason) in [
         (url.replace(SECRET, other), ("SSL_CERT_FILE", &*issuer), "it refuses user name or password"),
         (url.clone(), ("RUST_BACKTRACE", "0"), "UnknownIssuer"),
+        // A way that one takes by mistake: what is said then differs from system to system.
+        (url.replace("rediss", "redis"), ("RUST_BACKTRACE", "0"), "6379, without TLS"),
     ] {
         let site = Site::prepared("");
         let (status, output) = Program::start(&site.file(), &[("REDIS_URL", &url), environment]).ended();
         assert!(!status.success());
-        assert!(output.contains(reason), "{output}");
+        let place = format!("{}:6379, with", redis.address());
+        assert!(output.contains(reason) && output.contains(&place), "{output}");
         assert!(!output.contains(SECRET) && !output.contains(other), "{output}");
     }
 }
