@@ -8,14 +8,16 @@
 use crate::{
     clock::{Clock, milliseconds},
     shared::Shared,
-    store::{Change, Store, StoreError},
+    store::{Change, Store, StoreError, Written},
 };
 use cookie_session::{CLOCK_SKEW, SessionId, SessionMeta};
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
+use tokio::task::yield_now;
 
 /// A user who signs out of more sessions, within [`LONGEST`], signs out everywhere: so much memory, and no more,
 /// can a user make this list take.
@@ -25,14 +27,19 @@ const MOST_SESSIONS: usize = 10_000;
 /// timeouts, all entries are kept for so long.
 pub const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
+/// Of the list: each user is in one of them, so that whoever goes through all of it holds nobody up for long, nor does a
+/// table that grows.
+const PARTS: usize = 256;
+
 pub struct Denylist {
-    users: RwLock<Users>,
+    parts: [RwLock<Users>; PARTS],
+    hasher: RandomState,
     store: Store,
     shared: Option<Arc<Shared>>,
     clock: Clock,
 }
 
-/// All of them, and how many there are: nobody waits while they are counted.
+/// Those of one part, and how much there is: nobody waits while that is counted.
 #[derive(Default)]
 struct Users {
     by_name: HashMap<Box<str>, SignedOut>,
@@ -101,6 +108,58 @@ impl Users {
         changes.push(Change::User { name: name.to_owned(), epoch, until });
         changes
     }
+
+    /// Adds what of it was new to `new`. Of a user's epochs the highest counts; what an epoch stands for is left out.
+    fn take_over(&mut self, changes: Vec<Change>, new: &mut Vec<Change>) {
+        for change in changes {
+            match &change {
+                Change::Session { id, user, epoch, until } => {
+                    let one = One { id: SessionId::from_bytes(*id), epoch: *epoch, until: *until };
+                    if self.add(user, one) {
+                        new.push(change);
+                    }
+                }
+                Change::User { name, epoch, until } if *epoch > self.of(name).epoch() => {
+                    new.extend(self.begin(name, *epoch, *until));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What no cookie can ask for any more.
+    fn forget(&mut self, now: u64) -> Vec<Change> {
+        let Users { by_name, sessions, everywhere } = self;
+        let mut changes = Vec::new();
+        by_name.retain(|name, signed_out| {
+            let before = changes.len();
+            let expired = signed_out.sessions.extract_if(.., |one| one.until <= now);
+            changes.extend(expired.map(|one| one.forget()));
+            *sessions -= changes.len() - before;
+            if signed_out.everywhere.take_if(|(_, until)| *until <= now).is_some() {
+                changes.push(Change::ForgetUser { name: name.to_string() });
+                *everywhere -= 1;
+            }
+            signed_out.everywhere.is_some() || !signed_out.sessions.is_empty()
+        });
+        changes
+    }
+
+    /// As it was stored.
+    fn entries(&self) -> impl Iterator<Item = Change> {
+        self.by_name.iter().flat_map(|(user, signed_out)| {
+            let sessions = signed_out.sessions.iter().map(|&One { id, epoch, until }| Change::Session {
+                id: id.to_bytes(),
+                user: user.to_string(),
+                epoch,
+                until,
+            });
+            let everywhere = signed_out.everywhere;
+            let everywhere =
+                everywhere.map(|(epoch, until)| Change::User { name: user.to_string(), epoch, until });
+            sessions.chain(everywhere)
+        })
+    }
 }
 
 impl One {
@@ -111,22 +170,47 @@ impl One {
 
 impl Denylist {
     pub fn new(stored: Vec<Change>, store: Store, shared: Option<Arc<Shared>>, clock: Clock) -> Denylist {
-        let mut users = Users::default();
-        take_over(&mut users, stored);
-        Denylist { users: RwLock::new(users), store, shared, clock }
+        let parts = std::array::from_fn(|_| RwLock::default());
+        let denylist = Denylist { parts, hasher: RandomState::new(), store, shared, clock };
+        for (part, changes) in denylist.by_part(stored) {
+            denylist.write(part).take_over(changes, &mut Vec::new());
+        }
+        denylist
+    }
+
+    /// Where a user is.
+    fn part(&self, user: &str) -> usize {
+        self.hasher.hash_one(user) as usize % PARTS
+    }
+
+    fn by_part(&self, changes: Vec<Change>) -> BTreeMap<usize, Vec<Change>> {
+        let mut by_part: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for change in changes {
+            if let Change::Session { user: name, .. } | Change::User { name, .. } = &change {
+                by_part.entry(self.part(name)).or_default().push(change);
+            }
+        }
+        by_part
+    }
+
+    fn read(&self, part: usize) -> RwLockReadGuard<'_, Users> {
+        self.parts[part].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, part: usize) -> RwLockWriteGuard<'_, Users> {
+        self.parts[part].write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a session of this user is to hold, so that signing out everywhere ends it.
     ///
     /// No session's own time is compared: a clock that was set back, or two things in one millisecond, change nothing.
     pub fn epoch(&self, user: &str) -> u64 {
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.by_name.get(user).map_or(0, SignedOut::epoch)
+        self.read(self.part(user)).by_name.get(user).map_or(0, SignedOut::epoch)
     }
 
     /// Whether a session was signed out, by itself or with all of its user's.
     pub fn refuses(&self, id: SessionId, user: &str, epoch: u64) -> bool {
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let users = self.read(self.part(user));
         users
             .by_name
             .get(user)
@@ -137,21 +221,19 @@ impl Denylist {
     /// instances can hear of it.
     pub async fn sign_out(&self, meta: &SessionMeta, user: &str, epoch: u64) -> Result<(), StoreError> {
         let until = milliseconds(meta.renewed_at() + LONGEST + CLOCK_SKEW);
-        let (written, change) =
-            {
-                let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-                if users.of(user).sessions.len() < MOST_SESSIONS {
-                    let id = meta.id().to_bytes();
-                    // Else it was signed out just now, and that is on its way.
-                    let change = users
-                        .add(user, One { id: meta.id(), epoch, until })
-                        .then(|| Change::Session { id, user: user.to_owned(), epoch, until });
-                    (self.store.write(change.iter().cloned().collect()), change)
-                } else {
-                    let (changes, last) = self.next_epoch(user, epoch, &mut users);
-                    (self.store.write(changes), last)
-                }
+        let (written, change) = {
+            let mut users = self.write(self.part(user));
+            let (changes, last) = if users.of(user).sessions.len() < MOST_SESSIONS {
+                // Else it was signed out just now, and that is on its way.
+                let is_new = users.add(user, One { id: meta.id(), epoch, until });
+                let id = meta.id().to_bytes();
+                let change = is_new.then(|| Change::Session { id, user: user.to_owned(), epoch, until });
+                (Vec::from_iter(change.clone()), change)
+            } else {
+                self.next_epoch(user, epoch, &mut users)
             };
+            (self.store.write(changes), last)
+        };
         self.share(change).await;
         written.await
     }
@@ -159,7 +241,7 @@ impl Denylist {
     /// Refuses all sessions that a user has signed in to so far. One of them, which asks for it, has this epoch.
     pub async fn sign_out_everywhere(&self, user: &str, epoch: u64) -> Result<(), StoreError> {
         let (written, change) = {
-            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+            let mut users = self.write(self.part(user));
             let (changes, last) = self.next_epoch(user, epoch, &mut users);
             (self.store.write(changes), last)
         };
@@ -188,78 +270,53 @@ impl Denylist {
     }
 
     /// Takes over what other instances have done. Where something of it is new, the future ends when that is on disk.
-    pub fn merge(
-        &self,
-        changes: Vec<Change>,
-    ) -> Option<impl Future<Output = Result<(), StoreError>> + Send + use<>> {
-        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        let new = take_over(&mut users, changes);
-        // Handed over under the lock: what is signed out here meanwhile comes to the disk after it.
+    pub fn merge(&self, changes: Vec<Change>) -> Option<Written> {
+        let (mut parts, mut new) = (Vec::new(), Vec::new());
+        // In their order, as anybody who takes several.
+        for (part, changes) in self.by_part(changes) {
+            let mut users = self.write(part);
+            users.take_over(changes, &mut new);
+            parts.push(users);
+        }
+        // Handed over under the locks: what is signed out here meanwhile comes to the disk after it.
         (!new.is_empty()).then(|| self.store.write(new))
     }
 
     /// All that there is, as it was stored.
-    pub fn entries(&self) -> Vec<Change> {
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        let mut entries = Vec::new();
-        for (user, signed_out) in &users.by_name {
-            for One { id, epoch, until } in &signed_out.sessions {
-                let (epoch, until) = (*epoch, *until);
-                entries.push(Change::Session { id: id.to_bytes(), user: user.to_string(), epoch, until });
-            }
-            if let Some((epoch, until)) = signed_out.everywhere {
-                entries.push(Change::User { name: user.to_string(), epoch, until });
-            }
+    pub async fn each(&self, mut take: impl FnMut(Change)) {
+        for part in 0..PARTS {
+            let entries: Vec<Change> = self.read(part).entries().collect();
+            entries.into_iter().for_each(&mut take);
+            yield_now().await;
         }
-        entries
     }
 
     /// Forgets what no cookie can ask for any more.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let now = milliseconds((self.clock)());
-        let written = {
-            let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-            let Users { by_name, sessions, everywhere } = &mut *users;
-            let mut changes = Vec::new();
-            by_name.retain(|name, signed_out| {
-                let before = changes.len();
-                let expired = signed_out.sessions.extract_if(.., |one| one.until <= now);
-                changes.extend(expired.map(|one| one.forget()));
-                *sessions -= changes.len() - before;
-                if signed_out.everywhere.take_if(|(_, until)| *until <= now).is_some() {
-                    changes.push(Change::ForgetUser { name: name.to_string() });
-                    *everywhere -= 1;
+        let mut written = None;
+        for part in 0..PARTS {
+            {
+                let mut users = self.write(part);
+                let changes = users.forget(now);
+                if !changes.is_empty() {
+                    written = Some(self.store.write(changes));
                 }
-                signed_out.everywhere.is_some() || !signed_out.sessions.is_empty()
-            });
-            self.store.write(changes)
-        };
-        written.await
+            }
+            yield_now().await;
+        }
+        // Those before it are written then, too.
+        match written {
+            Some(written) => written.await,
+            None => Ok(()),
+        }
     }
 
     /// How many sessions, and how many users who signed out everywhere.
     pub fn sizes(&self) -> (usize, usize) {
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        (users.sessions, users.everywhere)
+        (0..PARTS).fold((0, 0), |(sessions, everywhere), part| {
+            let users = self.read(part);
+            (sessions + users.sessions, everywhere + users.everywhere)
+        })
     }
-}
-
-/// Returns what of it was new. Of a user's epochs the highest counts; what an epoch stands for is left out.
-fn take_over(users: &mut Users, changes: Vec<Change>) -> Vec<Change> {
-    let mut new = Vec::new();
-    for change in changes {
-        match &change {
-            Change::Session { id, user, epoch, until } => {
-                let one = One { id: SessionId::from_bytes(*id), epoch: *epoch, until: *until };
-                if users.add(user, one) {
-                    new.push(change);
-                }
-            }
-            Change::User { name, epoch, until } if *epoch > users.of(name).epoch() => {
-                new.extend(users.begin(name, *epoch, *until));
-            }
-            _ => {}
-        }
-    }
-    new
 }

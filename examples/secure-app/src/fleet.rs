@@ -10,7 +10,7 @@ use crate::{
     clock::jittered,
     denylist::LONGEST,
     shared::{Link, PAGE, Shared, Unavailable, WAIT},
-    store::Change,
+    store::{Change, Written},
 };
 use redis::aio::MultiplexedConnection;
 use std::{
@@ -19,7 +19,6 @@ use std::{
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
-use tokio::task::JoinHandle;
 
 /// Before Redis is tried again: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -43,7 +42,7 @@ struct Place {
     /// What this instance knows, less what it has read there.
     missing: HashMap<(u8, Vec<u8>), Change>,
     /// What was read last, on its way to the disk.
-    written: VecDeque<JoinHandle<()>>,
+    written: VecDeque<Written>,
 }
 
 /// What an instance has heard of the sign-outs so far.
@@ -102,7 +101,9 @@ async fn step(
         place.counted = of.clone();
     }
     if place.of != of {
-        let missing = app.denylist.entries().into_iter().map(|change| (change.about(), change)).collect();
+        let (sessions, users) = app.denylist.sizes();
+        let mut missing = HashMap::with_capacity(sessions + users);
+        app.denylist.each(|change| drop(missing.insert(change.about(), change))).await;
         let counted = of.clone();
         *place = Place { of, counted, last: "0-0".to_owned(), missing, written: VecDeque::new() };
         shared.count_resync();
@@ -207,13 +208,13 @@ async fn follow(
         changes.push(change);
     }
     if let Some(written) = app.denylist.merge(changes) {
-        // A disk that says no is the writer's to log, and to try again.
-        place.written.push_back(tokio::spawn(async { drop(written.await) }));
+        place.written.push_back(written);
     }
     // It need not wait for a slow disk, nor run away from it.
     if place.written.len() > AHEAD
         && let Some(first) = place.written.pop_front()
     {
+        // A disk that says no is the writer's to log, and to try again.
         let _ = first.await;
     }
     Ok(read)

@@ -6,11 +6,13 @@ use std::{
     collections::HashMap,
     fmt, fs, io,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
+    task::{Context, Poll},
     thread,
     time::Duration,
 };
@@ -167,11 +169,24 @@ impl Store {
 
     /// Returns once the changes are on disk. They are written in the order of the calls, even of calls whose
     /// futures are dropped. After an error they are tried again, until they are on disk or the process ends.
-    pub fn write(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+    pub fn write(&self, changes: Vec<Change>) -> Written {
         let (done, written) = oneshot::channel();
         // If it is not taken, `done` is dropped, and that is the answer.
         let _ = self.jobs.send(Job::Write { changes, done });
-        async move { written.await.unwrap_or_else(|_| Err(StoreError("its thread has ended".to_owned()))) }
+        Written(written)
+    }
+}
+
+/// Ends when what was to be written is on disk, or a first try has failed.
+#[must_use = "what was asked for is not on disk yet"]
+pub struct Written(oneshot::Receiver<Result<(), StoreError>>);
+
+impl Future for Written {
+    type Output = Result<(), StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = |_| Err(StoreError("its thread has ended".to_owned()));
+        Pin::new(&mut self.0).poll(context).map(|result| result.unwrap_or_else(ended))
     }
 }
 

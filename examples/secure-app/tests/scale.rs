@@ -8,18 +8,22 @@ mod common;
 
 use browser_tests::wait_for;
 use common::{PASSWORD, Site, USER, new_key, redis::Redis};
+use cookie_session::SessionId;
 use secure_app::{
+    denylist::Denylist,
     shared::{Link, PAGE, Shared, WAIT},
-    store::Change,
+    store::{Change, Store},
 };
 use std::{
+    collections::HashMap,
     fs,
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 /// A program that shares what is in this Redis; until it listens.
@@ -85,6 +89,69 @@ fn a_million_sign_outs() {
             each(disk),
         );
     }
+}
+
+#[test]
+#[ignore = "takes minutes and some gigabytes"]
+fn a_request_beside_whoever_goes_through_the_whole_list() {
+    const MANY: u32 = 10_000_000;
+    let site = Site::prepared("");
+    let folder = browser_tests::TempDir::new();
+    let (store, _writer, _) = Store::open(folder.path()).expect("a store");
+    let user = |number: u32| format!("user-{number:08}");
+    let session = |id: u128, number| Change::Session {
+        id: id.to_be_bytes(),
+        user: user(number),
+        epoch: 0,
+        until: 4_000_000_000_000,
+    };
+    let before = (0..MANY).map(|number| session(number.into(), number)).collect();
+    let denylist = Denylist::new(before, store, None, Arc::new(SystemTime::now));
+    let nobody = SessionId::from_bytes([255; 16]);
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !ends.load(SeqCst) {
+                number += 1;
+                drop(denylist.merge(vec![session(u128::MAX - u128::from(number), number)]));
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let longest = |what: &str, work: &(dyn Fn() + Sync)| {
+            let is_done = AtomicBool::new(false);
+            let begin = Instant::now();
+            let longest = thread::scope(|scope| {
+                let asking = scope.spawn(|| {
+                    let mut longest = Duration::ZERO;
+                    for number in (0..MANY).cycle().step_by(997) {
+                        let begin = Instant::now();
+                        assert!(!denylist.refuses(nobody, &user(number), 0));
+                        longest = longest.max(begin.elapsed());
+                        if is_done.load(SeqCst) {
+                            break;
+                        }
+                        thread::sleep(Duration::from_micros(100));
+                    }
+                    longest
+                });
+                work();
+                is_done.store(true, SeqCst);
+                asking.join().expect("no panic")
+            });
+            println!("{what}: {:.1?}, a request waits for {longest:.1?} at most", begin.elapsed());
+        };
+        longest("nothing, for a second", &|| thread::sleep(Duration::from_secs(1)));
+        longest("what has expired is forgotten", &|| {
+            site.runtime().block_on(denylist.sweep()).expect("written");
+        });
+        longest("all is read, to be written back", &|| {
+            let mut missing = HashMap::with_capacity(denylist.sizes().0);
+            let each = denylist.each(|change| drop(missing.insert(change.about(), change)));
+            site.runtime().block_on(each);
+        });
+        ends.store(true, SeqCst);
+    });
 }
 
 /// As [`secure_app::fleet`] asks it, with nothing behind.
