@@ -147,7 +147,12 @@ impl Nginx {
         let paths = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         // Killed, it would leave its workers behind.
         let master = Server::start(command.env("PATH", paths), INSTALL).ended_by("TERM");
-        Nginx { place, master: master.listening(place.https), folder }
+        let nginx = Nginx { place, master: master.listening(place.https), folder };
+        // It listens before it takes signals.
+        wait_for("both workers", || {
+            (nginx.errors().matches("start worker process ").count() == 2).then_some(())
+        });
+        nginx
     }
 
     /// Its log of errors so far.
@@ -171,10 +176,11 @@ impl Nginx {
     /// The configuration is read again: new workers take over, and those before end.
     #[track_caller]
     pub fn reload(&self) {
-        let ended = || self.errors().matches("worker process").count();
+        let ended = || self.errors().matches(" exited with code 0").count();
         let before = ended();
         self.master.signal("HUP");
-        wait_for("both workers to be replaced", || (ended() >= before + 4).then_some(()));
+        // They end when others have begun.
+        wait_for("both workers to be replaced", || (ended() >= before + 2).then_some(()));
     }
 
     /// By HTTP/2 and TLS 1.3, which curl speaks. Returns the version that it was and the reply.
