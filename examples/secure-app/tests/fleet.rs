@@ -19,6 +19,7 @@ use std::{
     thread,
 };
 
+const RUNBOOK: &str = include_str!("../RUNBOOK.md");
 const RELOADED: &str = "are in use as configured now";
 
 struct Fleet {
@@ -214,6 +215,90 @@ fn a_leaked_key_opens_nothing_any_more_on_any_instance() {
         assert_eq!(site.user(&before), None);
         assert_eq!(site.user(&meanwhile).as_deref(), Some(USER));
     }
+}
+
+/// The one command that stands in a step of the runbook.
+#[track_caller]
+fn command(section: &str, step: usize) -> &'static str {
+    let section = RUNBOOK.split(&format!("\n## {section}\n")).nth(1).expect("a section");
+    let begin = section.find(&format!("\n{step}. ")).expect("a step");
+    let end =
+        section.find(&format!("\n{}. ", step + 1)).or_else(|| section.find("\nAfter ")).expect("its end");
+    let spans = section[begin..end].split('`').skip(1).step_by(2);
+    let spans: Vec<&str> = spans.filter(|span| span.contains(" && ") || span.contains("openssl")).collect();
+    assert_eq!(spans.len(), 1, "{spans:?}");
+    spans[0]
+}
+
+/// Runs that in the folder of an instance's keys, and waits until they are in use.
+#[track_caller]
+fn run(command: &str, site: &Site) {
+    let reloaded = || site.its_program().output().matches(RELOADED).count();
+    let before = reloaded();
+    shell(command, site);
+    wait_for("the keys", || {
+        // What stands there in between may be refused.
+        let output = site.its_program().output();
+        let is_last = output.rfind(RELOADED) > output.rfind("refused");
+        (reloaded() > before && is_last).then_some(())
+    });
+}
+
+#[track_caller]
+fn shell(command: &str, site: &Site) {
+    let mut shell = Command::new("sh");
+    let status = shell.args(["-ec", command]).current_dir(site.folder.path()).status().expect("a shell");
+    assert!(status.success(), "{command}");
+}
+
+#[test]
+fn the_runbooks_commands_rotate_a_key_and_replace_one_that_leaked() {
+    const ROTATE: &str = "Rotate a key";
+    let key = new_key();
+    let sites: Vec<Site> = (0..2)
+        .map(|_| {
+            let mut site = Site::prepared("");
+            let path = |name: &str| site.folder.path().join(name).display().to_string();
+            let (primary, fallbacks) = (path("session.key"), path("session.fallbacks"));
+            fs::write(&primary, &key).unwrap();
+            fs::write(&fallbacks, "\n").unwrap();
+            site.configure("", &format!("primary_file = '{primary}'\nfallbacks_file = '{fallbacks}'"));
+            site.start_program(&[]);
+            site
+        })
+        .collect();
+    let [one, two] = sites.as_slice() else { unreachable!() };
+    let is_in = |cookies: &str| {
+        let users: Vec<_> = sites.iter().map(|site| site.user(cookies)).collect();
+        assert_eq!(users[0], users[1]);
+        users[0].as_deref() == Some(USER)
+    };
+    let a_new_key = || {
+        shell(command(ROTATE, 1), one);
+        let new = |site: &Site| site.folder.path().join("session.key.new");
+        fs::copy(new(one), new(two)).unwrap();
+    };
+
+    let old = one.signed_in();
+    a_new_key();
+    sites.iter().for_each(|site| run(command(ROTATE, 2), site));
+    for site in &sites {
+        run(command(ROTATE, 3), site);
+        assert!(is_in(&old) && is_in(&one.signed_in()) && is_in(&two.signed_in()));
+    }
+    let new = two.signed_in();
+    sites.iter().for_each(|site| run(command(ROTATE, 5), site));
+    assert!(!is_in(&old) && is_in(&new));
+
+    // That one leaks.
+    a_new_key();
+    sites.iter().for_each(|site| run(command(ROTATE, 2), site));
+    run(command("A leaked key", 2), one);
+    let meanwhile = one.signed_in();
+    assert!(is_in(&meanwhile));
+    assert_eq!(one.user(&new), None);
+    run(command("A leaked key", 2), two);
+    assert!(!is_in(&new) && is_in(&meanwhile));
 }
 
 #[test]

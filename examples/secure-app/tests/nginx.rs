@@ -44,6 +44,24 @@ fn visitor(site: &Site, place: Place, address: Ipv4Addr) -> Visitor<'_> {
     Visitor { site, place, address }
 }
 
+/// A file that a client of ACME has put there.
+#[test]
+fn nginx_answers_the_challenge_of_its_own_certificate_and_the_app_that_of_its() {
+    const PATH: &str = "/.well-known/acme-challenge/token";
+    let place = Place::free();
+    let site = shop(&place.settings(), who()).started();
+    let root = site.folder.path().join("acme");
+    std::fs::create_dir_all(root.join(".well-known/acme-challenge")).unwrap();
+    std::fs::write(root.join(&PATH[1..]), "an answer").unwrap();
+    let (line, root) = ("# location ^~ /.well-known/acme-challenge/ { root /var/www/acme; }", root.display());
+    let own = format!("location ^~ /.well-known/acme-challenge/ {{ root {root}; }}");
+    for (changes, answer) in [(vec![(line, &*own)], Some("an answer")), (vec![], None)] {
+        let nginx = Nginx::with(&site, Place::free(), Place::of(&site), Way::Plain, &changes);
+        let reply = visitor(&site, nginx.place, ONE).send_plain("GET", PATH, &[("Host", SHOP)], "");
+        assert_eq!((reply.status == 200).then_some(&*reply.body), answer, "{reply:?}");
+    }
+}
+
 // ------------------------------------------------------------------------------------------------ The whole way
 
 #[track_caller]

@@ -340,3 +340,22 @@ fn a_write_that_another_site_made_the_browser_send_is_refused_and_changes_nothin
     let reply = site.send("GET", "/", &[("Cookie", &*cookie), ("Sec-Fetch-Site", "cross-site")], "");
     assert_eq!(reply.status, 200, "{reply:?}");
 }
+
+#[test]
+fn the_unit_for_systemd_gives_it_the_time_and_the_files_that_it_takes() {
+    let unit = include_str!("../secure-app.example.service");
+    let number = |name: &str| {
+        let line = unit.lines().find_map(|line| line.strip_prefix(name)).expect("it stands there");
+        line.parse::<u64>().expect("a number")
+    };
+    // After requests under way, sign-outs are delivered.
+    assert!(number("TimeoutStopSec=") >= secure_app::server::GRACE.as_secs() + 5);
+    let site = Site::prepared("metrics = '127.0.0.1:0'").started();
+    let address = site.running().metrics.as_ref().expect("it is on").address;
+    let stream = std::net::TcpStream::connect(address).expect("it listens");
+    let metrics =
+        common::exchange(stream, &common::head("GET", "/metrics", &[], address.port(), ""), "").body;
+    let limit = metrics.lines().find_map(|line| line.strip_prefix("secure_app_connections_limit "));
+    let connections: f64 = limit.expect("it is there").parse().expect("a number");
+    assert!(number("LimitNOFILE=") as f64 >= 2.0 * connections);
+}

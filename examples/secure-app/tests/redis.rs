@@ -736,6 +736,44 @@ fn redis_is_reached_over_tls_and_with_a_password_that_no_error_shows() {
 }
 
 #[test]
+fn the_rights_that_the_readme_names_are_enough() {
+    let redis = Redis::start();
+    let readme = include_str!("../README.md").replace("\\\n", "").replace(['\'', '"'], "");
+    let (_, rights) =
+        readme.split_once("redis-cli ACL SETUSER secure-app on >PASSWORD ").expect("it stands there");
+    let rights = rights.lines().next().expect("a line").split_whitespace().collect::<Vec<_>>().join(" ");
+    let _: () = redis.ask(&format!("ACL SETUSER secure-app on >opensesame {rights}"));
+    let url = redis.url().replace("redis://", "redis://secure-app:opensesame@");
+    let key = common::new_key();
+    let sites: [Site; 2] = std::array::from_fn(|_| {
+        let site = Site::prepared("");
+        site.configure(&format!("redis_url = '{url}'"), &format!("primary = '{key}'"));
+        site.started()
+    });
+    for path in ["/logout", "/logout/everywhere"] {
+        assert_eq!(sites[0].log_in("", USER, "a guess of mine").status, 403);
+        let cookies = sites[0].signed_in();
+        sites[0].post(path, &cookies, "");
+        is_nobody(&sites, &cookies);
+    }
+    let _: () = redis.ask("FLUSHALL");
+    wait_for("what was lost", || (redis.ask::<usize>("XLEN secure-app:sign-outs") == 2).then_some(()));
+    wait_for("sign-ins", || (sites[1].log_in("", USER, PASSWORD).status == 303).then_some(()));
+    let shared = sites[0].app().shared.as_ref().expect("it is configured");
+    sites[0].runtime().block_on(async {
+        assert!(shared.lock("somebody").await.unwrap());
+        shared.put_entry("an entry", "its text").await.unwrap();
+        assert_eq!(shared.entry("an entry").await.unwrap().as_deref(), Some("its text"));
+        shared.remove_entry("an entry").await.unwrap();
+        shared.unlock("somebody").await.unwrap();
+    });
+    // And what anybody else may do is none of them.
+    let user = redis::Client::open(url).unwrap();
+    let refused = redis::cmd("FLUSHALL").exec(&mut user.get_connection().unwrap()).unwrap_err();
+    assert_eq!(refused.code(), Some("NOPERM"), "{refused}");
+}
+
+#[test]
 fn an_address_that_is_none_or_keys_that_no_other_instance_has_are_refused_at_the_start() {
     for (settings, keys, refusal) in [
         ("redis_url = 'secret'", true, "redis_url: expected redis://"),

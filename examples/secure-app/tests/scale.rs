@@ -17,7 +17,7 @@ use secure_app::{
 use std::{
     collections::HashMap,
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -267,4 +267,12 @@ fn sign_outs_and_attempts_a_second() {
     let keys: Vec<String> = redis.ask("KEYS secure-app:attempts:*");
     let bytes: u64 = keys.iter().map(|key| redis.ask::<u64>(&format!("MEMORY USAGE {key}"))).sum();
     println!("a count in Redis: {} bytes", bytes / keys.len() as u64);
+
+    let checks = 100;
+    let begin = Instant::now();
+    for _ in 0..checks {
+        let check = site.app().passwords.check(Ipv6Addr::LOCALHOST, USER.to_owned(), PASSWORD.to_owned());
+        assert!(site.runtime().block_on(check).is_ok_and(|stamp| stamp.is_some()));
+    }
+    println!("a password's check, one after the other: {:.1?}", begin.elapsed() / checks);
 }
