@@ -352,7 +352,12 @@ impl Shared {
     async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Unavailable> {
         let link = self.link()?;
         let result = command.query_async(&mut link.commands.clone()).await;
-        result.map_err(|error: RedisError| self.give_up(&link, error.into()))
+        result.map_err(|error: RedisError| {
+            // It says no to this alone.
+            let is_refused = matches!(error.code(), Some("NOPERM" | "WRONGTYPE"));
+            let error = error.into();
+            if is_refused { error } else { self.give_up(&link, error) }
+        })
     }
 
     // -------------------------------------------------------------------------------------------- For the fleet
@@ -596,12 +601,14 @@ fn entry(fields: &[Vec<u8>]) -> Option<Change> {
 
 /// Keys: generation, sign-outs; arguments: the server, a number, and how many milliseconds nothing is counted after another one.
 /// The generation, and a new one where there is none or another server's; the time; and how long nothing is counted.
-/// It is written even where it is there.
+/// It is written even where it is there. What is of another type is as good as not there, as in all that follows: nobody else is
+/// to wait for whoever put it there.
 const FIND: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local generation = redis.call('GET', KEYS[1])
-local is_there = generation and redis.call('EXISTS', KEYS[2]) == 1
+local generation = redis.pcall('GET', KEYS[1])
+if type(generation) ~= 'string' then generation = nil end
+local is_there = generation and redis.call('TYPE', KEYS[2]).ok == 'stream'
 if not is_there or string.sub(generation, 1, #ARGV[1]) ~= ARGV[1] then
     generation = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. string.format('%.0f', now)
 end
@@ -621,10 +628,13 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if now > tonumber(ARGV[2]) then return {3} end
 for i = 3, 2, -1 do
-    local count = tonumber(redis.call('HGET', KEYS[i], 'count') or 0)
-    if count >= tonumber(ARGV[i * 3 - 3]) then
+    local held = redis.pcall('HMGET', KEYS[i], 'count', 'window')
+    local count, ends = tonumber(held[1]), tonumber(held[2])
+    if not (count and ends) then
+        if held.err or held[1] or held[2] then redis.call('DEL', KEYS[i]) end
+    elseif count >= tonumber(ARGV[i * 3 - 3]) then
         local left = math.max(redis.call('PTTL', KEYS[i]), 1)
-        return {1, i - 2, left, count, tonumber(redis.call('HGET', KEYS[i], 'window')), now + left}
+        return {1, i - 2, left, count, ends, now + left}
     end
 end
 local answer = {0}
@@ -656,11 +666,11 @@ return answer
 const SETTLE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local answer = {tonumber(redis.call('HGET', KEYS[1], ARGV[2]) or 0)}
+local answer = {tonumber(redis.pcall('HGET', KEYS[1], ARGV[2])) or 0}
 for i = 2, 3 do
     local window, most = ARGV[i * 2 - 1], tonumber(ARGV[i * 2])
     local count, expires = -1, 0
-    if redis.call('HGET', KEYS[i], 'window') == window then
+    if redis.pcall('HGET', KEYS[i], 'window') == window then
         count = redis.call('HINCRBY', KEYS[i], 'count', -1)
         if count <= 0 or (i == 2 and ARGV[1] == '1') then
             count = 0
@@ -677,8 +687,8 @@ return answer
 
 /// Key: of the lock; arguments: who, and for how many milliseconds.
 const HOLD: &str = "
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+local holder = redis.pcall('GET', KEYS[1])
+if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 ";
@@ -694,8 +704,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i, key in ipairs(KEYS) do
     local count, window, expires = ARGV[i * 3 - 2], ARGV[i * 3 - 1], ARGV[i * 3]
-    local there = tonumber(redis.call('HGET', key, 'count') or 0)
-    if there < tonumber(count) and tonumber(expires) > now then
+    local there = redis.pcall('HGET', key, 'count')
+    if type(there) == 'table' then redis.call('DEL', key) end
+    if (tonumber(there) or 0) < tonumber(count) and tonumber(expires) > now then
         redis.call('HSET', key, 'count', count, 'window', window)
         redis.call('PEXPIREAT', key, expires)
     end
@@ -710,13 +721,15 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 t
 local first = tonumber(ARGV[2])
 local delivered = first >= 0 and tonumber(redis.call('GET', KEYS[4]) or 0) or 0
 local number = first
+-- Before anything is added: a script that fails takes nothing back.
+if redis.call('TYPE', KEYS[3]).ok ~= 'hash' then redis.call('DEL', KEYS[3]) end
 for i = 3, #ARGV, 4 do
     local session, user, epoch, ends = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     if first < 0 or number >= delivered then
         if session ~= '' then
             redis.call('XADD', KEYS[2], '*', 'session', session, 'user', user, 'epoch', epoch, 'until', ends)
         else
-            local least = tonumber(redis.call('HGET', KEYS[3], user) or 0)
+            local least = tonumber(redis.call('HGET', KEYS[3], user)) or 0
             if first >= 0 then least = least + 1 end
             epoch = string.format('%.0f', math.max(least, tonumber(epoch)))
             redis.call('HSET', KEYS[3], user, epoch)

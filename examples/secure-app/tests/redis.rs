@@ -704,6 +704,111 @@ fn the_log_says_what_is_lost_and_when_it_is_back() {
     assert_eq!(program.output().matches("nobody signs in until").count(), 1, "{}", program.output());
 }
 
+// ---------------------------------------------------------------------------------------------- Keys that are broken
+
+#[test]
+fn a_count_that_is_none_is_as_good_as_not_there_and_in_nobodys_way() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let shared = site.app().shared.as_ref().unwrap();
+    count(&site, 1);
+    let before = shared.connections();
+    let mut keys: Vec<String> = redis.ask("KEYS secure-app:attempts:*");
+    assert_eq!(keys.len(), 2);
+    // The address's first: of the other one ten are a lock.
+    keys.sort_by(|one, other| other.cmp(one));
+    for key in &keys {
+        for broken in [format!("SET {key} 1"), format!("HSET {key} count many"), format!("HDEL {key} window")]
+        {
+            if broken.starts_with("SET") {
+                let _: bool = redis.ask(&format!("DEL {key}"));
+            }
+            let _: redis::Value = redis.ask(&broken);
+            count(&site, 1);
+            assert_eq!(redis.ask::<u32>(&format!("HGET {key} count")), 1, "{broken}");
+        }
+        // While an attempt is under way.
+        site.runtime().block_on(async {
+            let attempt = site.app().limits.begin(USER, HERE).await.unwrap();
+            let _: () = redis.ask(&format!("SET {key} 1"));
+            site.app().limits.give_back(attempt).await.unwrap();
+        });
+    }
+    assert_eq!(shared.connections(), before);
+    // What this instance knows of it is written back.
+    count(&site, 9);
+    for key in &keys {
+        let _: () = redis.ask(&format!("SET {key} 1"));
+    }
+    let _: bool = redis.ask("DEL secure-app:generation");
+    assert_eq!(counted(&site), 1, "the tenth");
+}
+
+#[test]
+fn keys_of_another_type_are_as_good_as_lost() {
+    let redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    let cookies = sites[0].signed_in();
+    sites[0].post("/logout", &cookies, "");
+    is_nobody(&sites, &cookies);
+    for key in ["secure-app:generation", "secure-app:sign-outs"] {
+        let before = sites[0].app().shared.as_ref().unwrap().connections();
+        let _: bool = redis.ask(&format!("DEL {key}"));
+        let _: bool = redis.ask(&format!("SADD {key} 1"));
+        wait_for("it to be noticed", || {
+            (sites[0].app().shared.as_ref().unwrap().connections() > before).then_some(())
+        });
+        is_nobody(&[prepared(&redis, &sites[0].key).started()], &cookies);
+    }
+}
+
+#[test]
+fn a_certificates_entry_that_cannot_be_read_keeps_nobody_from_signing_in() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let shared = site.app().shared.as_ref().unwrap();
+    let before = shared.connections();
+    let refused = || assert!(site.runtime().block_on(shared.entry("challenges.json")).is_err());
+    let _: bool = redis.ask("SADD secure-app:acme:challenges.json 1");
+    refused();
+    let _: () = redis.ask("ACL SETUSER default resetkeys ~secure-app:attempts:* ~secure-app:[^a]*");
+    refused();
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 303);
+    assert_eq!(shared.connections(), before);
+    let _: () = redis.ask("ACL SETUSER default allkeys");
+    // Nor is its lock in the way of whoever orders.
+    let _: bool = redis.ask("SADD secure-app:acme:lock 1");
+    assert!(site.runtime().block_on(shared.lock("me")).unwrap());
+    assert!(!site.runtime().block_on(shared.lock("you")).unwrap());
+}
+
+#[test]
+fn an_epoch_that_is_no_number_keeps_no_sign_out_back() {
+    let redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    let _: () = redis.ask(&format!("HSET secure-app:epochs {USER} much"));
+    let (one, two) = (sites[0].signed_in(), sites[0].signed_in());
+    sites[0].post("/logout", &one, "");
+    sites[0].post("/logout/everywhere", &two, "");
+    is_nobody(&sites, &one);
+    is_nobody(&sites, &two);
+    assert_eq!(redis.ask::<usize>("XLEN secure-app:sign-outs"), 3);
+}
+
+#[test]
+fn epochs_that_are_none_keep_no_sign_out_back_and_have_none_added_twice() {
+    let redis = Redis::start();
+    let [site] = fleet(&redis);
+    let _: () = redis.ask("SET secure-app:epochs broken");
+    let (app, shared) = (site.app(), site.app().shared.as_ref().unwrap());
+    let session = Change::Session { id: [7; 16], user: USER.to_owned(), epoch: 0, until: 4_000_000_000_000 };
+    let everywhere = Change::User { name: USER.to_owned(), epoch: 5, until: 4_000_000_000_000 };
+    site.runtime().block_on(shared.put([session, everywhere]));
+    wait_for("the delivery", || (shared.waiting() == 0).then_some(()));
+    wait_for("what was delivered", || (app.denylist.epoch(USER) == 5).then_some(()));
+    assert_eq!(redis.ask::<usize>("XLEN secure-app:sign-outs"), 3);
+}
+
 // ---------------------------------------------------------------------------------------------- Its address
 
 #[test]
