@@ -97,12 +97,13 @@ struct Keeping {
     seen: Option<[u8; 32]>,
     /// Why the shelf could not be read when last tried.
     unread: Option<String>,
-    /// What is in use, but could not be stored yet.
+    /// What is in use, but could not be stored yet, or is not there any more.
     unsaved: Option<Stored>,
 }
 
 /// The certificate in use.
 struct Current {
+    stored: Stored,
     own: CertificateDer<'static>,
     validity: Validity,
     issued: SystemTime,
@@ -194,11 +195,15 @@ impl Keeper {
                 tracing::warn!(error, "the certificate that is stored for acme is as good as not there");
             })
             .ok()?;
-        let is_older = |current: &Current| {
-            found.validity.not_before < current.validity.not_before || found.own == current.own
-        };
-        if state.current.as_ref().is_some_and(is_older) {
-            return None;
+        if let Some(current) = &state.current {
+            if found.validity.not_before < current.validity.not_before {
+                // Somebody who was away has written it back.
+                state.unsaved = Some(current.stored.clone());
+                return None;
+            }
+            if found.own == current.own {
+                return None;
+            }
         }
         tracing::info!(until = %shown(found.validity.not_after), "a stored certificate is in use");
         state.put(found, now);
@@ -219,7 +224,7 @@ impl Keeper {
         let tls = tls::with(chain, key)?;
         let issued =
             UNIX_EPOCH.checked_add(Duration::from_millis(stored.issued)).ok_or("its time is none")?;
-        let current = Current { own, validity: tls.validity, issued };
+        let current = Current { stored: stored.clone(), own, validity: tls.validity, issued };
         Ok((tls, current))
     }
 
@@ -241,7 +246,8 @@ impl Keeper {
             && let Ok(Some(_guard)) = self.shelf.lock().await
             && self.shelf.store(&unsaved).await.is_ok()
         {
-            self.state().unsaved = None;
+            let mut state = self.state();
+            (state.unsaved, state.seen) = (None, None);
         }
         match self.shelf.load().await {
             Ok(text) => {

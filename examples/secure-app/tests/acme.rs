@@ -624,6 +624,44 @@ fn a_certificate_that_redis_has_lost_is_written_back_and_one_without_redis_is_th
 }
 
 #[test]
+fn an_older_certificate_that_is_written_back_takes_no_newer_ones_place() {
+    let redis = Redis::start();
+    let http = free_port();
+    let pebble = Pebble::start(http, QUARTER);
+    let (settings, key) = (format!("redis_url = '{}'", redis.url()), common::new_key());
+    let mut one = instance(http, &pebble, &key, &settings, "").started();
+    wait_for_renewals(&one, 1);
+    let mut two = instance(0, &pebble, &key, &settings, "").started();
+    wait_for("the certificate", || (presented(two.https()) == presented(one.https())).then_some(()));
+    let old = presented(two.https());
+    two.stop();
+    // Certificates begin to the second.
+    a_while();
+    one.advance(61 * DAY);
+    wait_for_renewals(&one, 2);
+    let new = presented(one.https());
+    one.stop();
+    let _: () = redis.ask("FLUSHALL");
+    two.restart();
+    two.app().hurry();
+    wait_for("it to be written back", || {
+        redis.ask::<bool>("EXISTS secure-app:acme:certificate.json").then_some(())
+    });
+    assert_eq!(presented(two.https()), old);
+    one.restart();
+    wait_for("the new one", || {
+        [&one, &two].iter().for_each(|site| site.app().hurry());
+        (presented(two.https()) == new).then_some(())
+    });
+    redis.ask::<()>("FLUSHALL");
+    for site in [&mut one, &mut two] {
+        site.restart();
+        assert_eq!(presented(site.https()), new);
+    }
+    assert_eq!(pebble.issued(), 2);
+}
+
+#[test]
 fn an_instance_that_cannot_write_its_folder_takes_what_another_has_ordered() {
     let redis = Redis::start();
     let http = free_port();
