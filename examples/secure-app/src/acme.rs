@@ -283,6 +283,8 @@ impl Keeper {
         let _guard = match self.shelf.lock().await {
             Ok(Some(guard)) => guard,
             Ok(None) => return self.state().put_off((app.clock)(), interval),
+            // Nobody has asked the CA: as soon as Redis is back, it can be.
+            Err(_) if app.is_degraded() => return self.state().put_off((app.clock)(), interval),
             Err(error) => return self.failed(app, Failure { error, wait: None }).await,
         };
         self.look(app).await;

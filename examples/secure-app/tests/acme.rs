@@ -615,12 +615,39 @@ fn a_certificate_that_redis_has_lost_is_written_back_and_one_without_redis_is_th
     assert_eq!(presented(site.https()), served);
     // It is due while Redis is away, and is had when that is back.
     site.advance(11 * SECOND);
-    let failed = wait_for_failures(&site, 1);
-    assert_eq!(failed.renewed_total, 0);
+    a_while();
     redis.start_again();
     wait_for_renewals(&site, 1);
     assert_ne!(presented(site.https()), served);
     assert_eq!(pebble.accounts(), 1, "and the account is kept");
+}
+
+#[test]
+fn while_redis_is_away_no_pause_grows_since_the_ca_is_not_asked() {
+    let mut redis = Redis::start();
+    let http = free_port();
+    let pebble = Pebble::start(http, QUARTER);
+    let settings = format!("redis_url = '{}'", redis.url());
+    let mut site = instance(http, &pebble, &common::new_key(), &settings, "").started();
+    wait_for_renewals(&site, 1);
+    redis.kill();
+    wait_for("Redis to be lost", || site.app().is_degraded().then_some(()));
+    site.advance(61 * DAY);
+    for _ in 0..3 {
+        a_while();
+        assert_eq!((status(&site).failures_in_a_row, status(&site).failures_total), (0, 0));
+        assert!(pause(&site) <= 60 * SECOND, "{:?}", pause(&site));
+        // The pause is over.
+        site.advance(61 * SECOND);
+    }
+    // Nor after a restart.
+    site.restart();
+    a_while();
+    redis.start_again();
+    wait_for("Redis to be back", || (!site.app().is_degraded()).then_some(()));
+    site.advance(61 * SECOND);
+    wait_for_renewals(&site, 1);
+    assert_eq!(status(&site).failures_total, 0);
 }
 
 #[test]
