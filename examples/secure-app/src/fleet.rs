@@ -210,12 +210,12 @@ async fn follow(
     if let Some(written) = app.denylist.merge(changes) {
         place.written.push_back(written);
     }
-    // It need not wait for a slow disk, nor run away from it.
+    // It need not wait for a slow disk, nor run away from it. One that hangs holds up nothing: in memory it is.
     if place.written.len() > AHEAD
         && let Some(first) = place.written.pop_front()
     {
         // A disk that says no is the writer's to log, and to try again.
-        let _ = first.await;
+        let _ = tokio::time::timeout(WAIT, first).await;
     }
     Ok(read)
 }

@@ -8,13 +8,13 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
     task::{Context, Poll},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 
@@ -33,6 +33,8 @@ const IN_STEP: TableDefinition<(), &str> = TableDefinition::new("in step");
 
 /// How long a disk that said no is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A disk that has not answered for so long is as bad as one that says no.
+const HANGS: Duration = Duration::from_secs(10);
 
 /// One change, as it is stored.
 #[derive(Clone, Debug)]
@@ -94,6 +96,8 @@ pub struct Stored {
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     failing: Arc<AtomicBool>,
+    /// Since when it is written; for ever, if its thread has ended in the middle of it.
+    writing: Arc<Mutex<Option<Instant>>>,
     errors: Arc<AtomicU64>,
 }
 
@@ -150,16 +154,20 @@ impl Store {
             read(&database).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new().name("store".to_owned());
-        let store = Store { jobs: sender, failing: Arc::default(), errors: Arc::default() };
+        let store =
+            Store { jobs: sender, failing: Arc::default(), writing: Arc::default(), errors: Arc::default() };
         let (failing, errors) = (Arc::clone(&store.failing), Arc::clone(&store.errors));
-        let disk = Disk { path, database: Some(database), unwritten: HashMap::new(), failing, errors };
+        let writing = Arc::clone(&store.writing);
+        let disk =
+            Disk { path, database: Some(database), unwritten: HashMap::new(), failing, writing, errors };
         let thread = thread.spawn(move || disk.work(&receiver)).map_err(|error| error.to_string())?;
         Ok((store.clone(), Writer(store, Some(thread)), stored))
     }
 
-    /// Whether the last changes have not come to the disk.
+    /// Whether the last changes have not come to the disk, or do not get there.
     pub fn is_failing(&self) -> bool {
-        self.failing.load(Relaxed)
+        let writing = *self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.failing.load(Relaxed) || writing.is_some_and(|since| since.elapsed() > HANGS)
     }
 
     /// How often they have not: a disk with a little room left takes the next try, and not the one after.
@@ -264,6 +272,7 @@ struct Disk {
     /// The latest change of each thing, of those that are not on disk.
     unwritten: HashMap<(u8, Vec<u8>), Change>,
     failing: Arc<AtomicBool>,
+    writing: Arc<Mutex<Option<Instant>>>,
     errors: Arc<AtomicU64>,
 }
 
@@ -302,7 +311,9 @@ impl Disk {
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
+        *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let result = self.try_write();
+        *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = None;
         match &result {
             Ok(()) => self.unwritten.clear(),
             // It is gone before it is opened anew: one process has one.

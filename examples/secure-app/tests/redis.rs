@@ -4,7 +4,7 @@ mod common;
 
 use browser_tests::wait_for;
 use common::{
-    PASSWORD, Program, Reply, Site, USER, at_once,
+    Disk, PASSWORD, Program, Reply, Site, USER, at_once,
     redis::{Redis, Wire},
 };
 use cookie_session::SessionId;
@@ -493,6 +493,40 @@ fn a_new_instance_knows_who_signed_out_before() {
     let sites = [prepared(&redis, &site.key).started()];
     assert_eq!(sites[0].user(&one), None);
     assert_eq!(sites[0].user(&two).as_deref(), Some(USER));
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_no_sign_out_of_elsewhere_from_holding_here() {
+    let redis = Redis::start();
+    let [there] = fleet(&redis);
+    let mut here = prepared(&redis, &there.key);
+    let disk = Disk::of(&here);
+    here.start_program(&disk.environment());
+    let (stays, ends) = (there.signed_in(), there.signed_in());
+    assert_eq!(here.user(&ends).as_deref(), Some(USER));
+    disk.hangs();
+    // Each is one that is written.
+    for number in 0..40 {
+        let user = format!("user-{number}");
+        there.runtime().block_on(there.app().denylist.sign_out_everywhere(&user, 0)).unwrap();
+    }
+    there.post("/logout", &ends, "");
+    let begin = Instant::now();
+    wait_for("it to be refused", || here.user(&ends).is_none().then_some(()));
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert_eq!(here.user(&stays).as_deref(), Some(USER));
+    assert_eq!(here.log_in("", USER, PASSWORD).status, 303, "what counts is in Redis");
+    wait_for("it to be shown", || {
+        let reply = here.get("/health", "");
+        (reply.status == 503 && reply.body.contains("the database is not written")).then_some(())
+    });
+    disk.goes_on();
+    wait_for("the end", || (here.get("/health", "").status == 200).then_some(()));
+    // It is all there.
+    here.its_program().signal("TERM");
+    assert!(here.take_program().ended().0.success());
+    let here = here.started();
+    assert_eq!(here.app().denylist.sizes().1, 40);
 }
 
 // ---------------------------------------------------------------------------------------------- Redis is away

@@ -478,6 +478,51 @@ impl Site {
     }
 }
 
+/// Of a program, whose disk hangs when it is told to.
+pub struct Disk {
+    library: String,
+    /// For as long as this is there.
+    hanging: PathBuf,
+    variable: String,
+}
+
+impl Disk {
+    const SOURCE: &str = r#"
+#include <stdlib.h>
+#include <unistd.h>
+
+int fdatasync(int file) {
+    (void)file;
+    while (access(getenv("HANGING"), F_OK) == 0) usleep(10000);
+    return 0;
+}
+
+int fsync(int file) { return fdatasync(file); }
+"#;
+
+    pub fn of(site: &Site) -> Disk {
+        let source = site.write("disk.c", Disk::SOURCE);
+        let library = site.folder.path().join("disk.so");
+        let mut command = Command::new("cc");
+        command.args(["-shared", "-fPIC", "-o"]).args([&library, &source]);
+        assert!(output(&mut command, "apt-get install gcc").status.success());
+        let hanging = site.folder.path().join("hanging");
+        Disk { library: library.display().to_string(), variable: hanging.display().to_string(), hanging }
+    }
+
+    pub fn environment(&self) -> [(&str, &str); 2] {
+        [("LD_PRELOAD", &self.library), ("HANGING", &self.variable)]
+    }
+
+    pub fn hangs(&self) {
+        fs::write(&self.hanging, "").expect("written");
+    }
+
+    pub fn goes_on(&self) {
+        fs::remove_file(&self.hanging).expect("removed");
+    }
+}
+
 /// The client's side of TLS, for a server of that name whose certificate is checked by this root.
 pub fn tls(name: &str, root: &CertificateDer<'static>, protocols: &[&str]) -> ClientConnection {
     let mut roots = RootCertStore::empty();
