@@ -56,6 +56,8 @@ pub enum Heard {
 ///
 /// `before`: the generation that it was in step with before the start, if any.
 pub async fn keep(app: Arc<App>, shared: Arc<Shared>, before: Option<String>, heard: mpsc::Sender<Heard>) {
+    // Of one before, that panicked.
+    shared.drop_link();
     let mut place = Place { counted: before, ..Place::default() };
     let mut heard = Some(heard);
     let mut pause = PAUSE.0;

@@ -57,8 +57,12 @@ use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     num::NonZeroU16,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError, mpsc},
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
@@ -71,6 +75,8 @@ const BODY_BYTES: usize = 16 * 1024;
 const SWEEP: Duration = Duration::from_secs(10 * 60);
 /// How long the end waits for the last sign-outs to be shared. They are on disk as well.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long what panicked is left alone.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What handlers share.
 pub struct App {
@@ -142,7 +148,10 @@ impl Running {
         if let Some(shared) = &app.shared {
             let (sender, receiver) = mpsc::channel();
             let is_filled = in_step.is_some();
-            tasks.spawn(fleet::keep(Arc::clone(&app), Arc::clone(shared), in_step, sender));
+            let (its, shared) = (Arc::clone(&app), Arc::clone(shared));
+            tasks.spawn(lasting("fleet", move || {
+                fleet::keep(Arc::clone(&its), Arc::clone(&shared), in_step.clone(), sender.clone())
+            }));
             // This thread waits, the runtime's others work.
             let last = std::iter::from_fn(|| receiver.recv_timeout(fleet::FILL).ok())
                 .find(|heard| *heard == Heard::All);
@@ -164,9 +173,12 @@ impl Running {
         let router = app.router(hosts, more);
         let listeners = bound.serve(app.tls.clone(), &settings.trusted_proxies, &app.connections, &router)?;
         let metrics = metrics.map(|bound| bound.serve(metrics::router(Arc::clone(&app)))).transpose()?;
-        tasks.spawn(reload::watch(Arc::clone(&app)));
-        tasks.spawn(sweep(Arc::clone(&app)));
-        tasks.spawn(acme::keep(Arc::clone(&app)));
+        let its = Arc::clone(&app);
+        tasks.spawn(lasting("reload", move || reload::watch(Arc::clone(&its))));
+        let its = Arc::clone(&app);
+        tasks.spawn(lasting("sweep", move || sweep(Arc::clone(&its))));
+        let its = Arc::clone(&app);
+        tasks.spawn(lasting("acme", move || acme::keep(Arc::clone(&its))));
         tracing::info!(%https, %http, "listening");
         if let Some(password) = demo {
             // Not by the log, but where standard output is kept as well, so is this.
@@ -437,6 +449,23 @@ fn fingerprint(paths: &[PathBuf]) -> [u8; 32] {
         hash.update(content.unwrap_or_default());
     }
     hash.finalize().into()
+}
+
+/// Runs what is to go on for as long as the server does: after a panic it begins again.
+async fn lasting<F: Future<Output = ()>>(task: &'static str, begin: impl Fn() -> F) {
+    loop {
+        let mut future = pin!(begin());
+        // It is not polled again then.
+        let has_ended = poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+            polled.map_or(Poll::Ready(false), |polled| polled.map(|()| true))
+        });
+        if has_ended.await {
+            return;
+        }
+        tracing::error!(task, "a panic in the background, of which standard error has more: it begins again");
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// Forgets what has expired, now and then; but not by a clock that has just been set: before it is set right again,

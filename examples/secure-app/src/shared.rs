@@ -402,6 +402,10 @@ impl Shared {
 
     pub fn lose_link(&self) {
         self.errors.fetch_add(1, Relaxed);
+        self.drop_link();
+    }
+
+    pub fn drop_link(&self) {
         self.link.store(None);
     }
 

@@ -2,6 +2,7 @@
 
 mod common;
 
+use axum::Router;
 use browser_tests::{TempDir, wait_for};
 use common::{
     PASSWORD, Site, at_once, exchange, head,
@@ -648,6 +649,39 @@ fn while_redis_is_away_no_pause_grows_since_the_ca_is_not_asked() {
     site.advance(61 * SECOND);
     wait_for_renewals(&site, 1);
     assert_eq!(status(&site).failures_total, 0);
+}
+
+#[test]
+fn what_goes_on_in_the_background_begins_again_after_a_panic() {
+    let http = free_port();
+    let pebble = Pebble::start(http, QUARTER);
+    let site = prepared(http, &pebble, "", "");
+    let (panics, days) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let broken = Arc::new(AtomicBool::new(false));
+    let clock = {
+        let (panics, days, broken) = (Arc::clone(&panics), Arc::clone(&days), Arc::clone(&broken));
+        move || {
+            if broken.load(SeqCst) {
+                panics.fetch_add(1, SeqCst);
+                panic!("there is no time");
+            }
+            SystemTime::now() + u32::try_from(days.load(SeqCst)).unwrap() * DAY
+        }
+    };
+    let inside = site.runtime().enter();
+    let running = Running::start(Some(site.file()), Arc::new(clock), Router::new()).unwrap();
+    drop(inside);
+    let renewed = |times| {
+        let renewed = || running.app.acme().expect("it is configured").renewed_total;
+        wait_for("a certificate", || (renewed() == times).then_some(()));
+    };
+    renewed(1);
+    broken.store(true, SeqCst);
+    wait_for("the second panic", || (panics.load(SeqCst) > 1).then_some(()));
+    broken.store(false, SeqCst);
+    days.store(61, SeqCst);
+    renewed(2);
+    site.runtime().block_on(running.stop(SECOND));
 }
 
 #[test]
