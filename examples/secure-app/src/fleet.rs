@@ -127,20 +127,26 @@ async fn step(
     tokio::select! {
         error = tell => error,
         error = follow_on(app, place, &link, &mut reader) => error,
-        error = shared.deliver(&link, |changes| delivered(app, changes)) => Err(error),
+        error = shared.deliver(&link, |changes, epochs| delivered(app, changes, epochs)) => Err(error),
         error = shared.broken() => Err(error),
     }
 }
 
-/// They need not be delivered again after a restart.
-fn delivered(app: &App, changes: Vec<Change>) {
-    let delivered = |change| match change {
-        Change::User { name, epoch, .. } => Some(Change::Delivered { name, epoch }),
+/// They need not be delivered again after a restart. Which epochs they began is known here before that, should Redis lose
+/// them before anybody reads them there.
+fn delivered(app: &App, changes: Vec<Change>, epochs: Vec<u64>) {
+    let users = changes.into_iter().filter_map(|change| match change {
+        Change::User { name, epoch, until } => Some((name, epoch, until)),
         _ => None,
-    };
-    let changes: Vec<Change> = changes.into_iter().filter_map(delivered).collect();
-    if !changes.is_empty() {
-        drop(app.store.write(changes));
+    });
+    let (mut begun, mut delivered) = (Vec::new(), Vec::new());
+    for ((name, epoch, until), its) in users.zip(epochs) {
+        begun.push(Change::User { name: name.clone(), epoch: its, until });
+        delivered.push(Change::Delivered { name, epoch });
+    }
+    if !delivered.is_empty() {
+        drop(app.denylist.merge(begun));
+        drop(app.store.write(delivered));
     }
 }
 

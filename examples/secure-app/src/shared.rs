@@ -423,8 +423,8 @@ impl Shared {
         outbox.waiting.extend(changes);
     }
 
-    /// Delivers what waits, for as long as that goes well; what Redis has got is `done`.
-    pub async fn deliver(&self, link: &Link, done: impl Fn(Vec<Change>)) -> Unavailable {
+    /// Delivers what waits, for as long as that goes well; what Redis has got is `done`, with the epochs that it gave.
+    pub async fn deliver(&self, link: &Link, done: impl Fn(Vec<Change>, Vec<u64>)) -> Unavailable {
         loop {
             let (page, first) = {
                 let outbox = self.outbox();
@@ -433,14 +433,17 @@ impl Shared {
             };
             if page.is_empty() {
                 self.more.notified().await;
-            } else if let Err(error) = link.add(&page, Some(first)).await {
-                return error;
-            } else {
-                // Nobody else takes from it.
-                self.outbox().waiting.drain(..page.len());
-                self.delivered.send_modify(|delivered| *delivered += page.len() as u64);
-                done(page);
+                continue;
             }
+            let epochs = match link.add(&page, Some(first)).await {
+                Ok(epochs) => epochs,
+                Err(error) => return error,
+            };
+            let many = page.len();
+            done(page, epochs);
+            // Nobody else takes from it.
+            self.outbox().waiting.drain(..many);
+            self.delivered.send_modify(|delivered| *delivered += many as u64);
         }
     }
 }
@@ -495,8 +498,8 @@ impl Link {
 
     /// Adds to the log. Those that this instance delivers are numbered, from the `first` on: a user's sign-out everywhere
     /// among them begins an epoch, of whichever number is free; and what Redis has got is not added again, where only
-    /// the answer was lost.
-    pub async fn add(&self, changes: &[Change], first: Option<u64>) -> Result<(), Unavailable> {
+    /// the answer was lost. Returns the epoch of each sign-out everywhere, or a later one; or 0.
+    pub async fn add(&self, changes: &[Change], first: Option<u64>) -> Result<Vec<u64>, Unavailable> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(ADD));
         let mut script = SCRIPT.key(GENERATION);
         script.key(SIGN_OUTS).key(EPOCHS).key(format!("{DELIVERED}{}", self.id));
@@ -512,8 +515,9 @@ impl Link {
                 _ => {}
             }
         }
-        let is_there: bool = script.invoke_async(&mut self.commands.clone()).await?;
-        if is_there { Ok(()) } else { Err(emptied()) }
+        let epochs: Option<Vec<String>> = script.invoke_async(&mut self.commands.clone()).await?;
+        let known = |epoch: String| epoch.parse().ok().filter(|epoch| *epoch < LAST_EPOCH).unwrap_or(0);
+        Ok(epochs.ok_or_else(emptied)?.into_iter().map(known).collect())
     }
 
     /// Whether this instance may write back, for ten seconds from now on. It is no lock that anything hangs on: without it,
@@ -721,7 +725,8 @@ end
 /// (or nothing), user, epoch, end of each. An epoch that is new is above all before it, whatever the clock of the
 /// instance that began it.
 const ADD: &str = "
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return false end
+local epochs = {}
 local first = tonumber(ARGV[2])
 local delivered = first >= 0 and tonumber(redis.call('GET', KEYS[4]) or 0) or 0
 local number = first
@@ -740,8 +745,9 @@ for i = 3, #ARGV, 4 do
             redis.call('XADD', KEYS[2], '*', 'user', user, 'epoch', epoch, 'until', ends)
         end
     end
+    if session == '' then epochs[#epochs + 1] = redis.call('HGET', KEYS[3], user) or epoch end
     number = number + 1
 end
 if first >= 0 then redis.call('SET', KEYS[4], math.max(number, delivered), 'EX', 86400) end
-return 1
+return epochs
 ";

@@ -381,6 +381,12 @@ fn an_epoch_that_somebody_made_up_is_none() {
     assert_eq!(site.post("/logout/everywhere", &cookies, "").status, 303);
     assert_eq!(site.user(&cookies), None);
     assert_eq!(site.user(&site.signed_in()).as_deref(), Some(USER));
+    // Nor is one that Redis says it has given.
+    let before = site.app().denylist.epoch(USER);
+    let _: () = redis.ask(&format!("HSET secure-app:epochs {USER} {}", 1_u64 << 60));
+    site.post("/logout/everywhere", &site.signed_in(), "");
+    assert!((before..1 << 50).contains(&site.app().denylist.epoch(USER)));
+    assert_eq!(site.app().shared.as_ref().unwrap().waiting(), 0);
 }
 
 #[test]
@@ -452,6 +458,37 @@ fn arrives_late(meanwhile: fn(&mut Site)) {
     is_up(&sites[2]);
     let again = sites[2].signed_in();
     sites.iter().for_each(|site| assert_eq!(site.user(&again).as_deref(), Some(USER)));
+}
+
+/// Its way to Redis is a wire of its own.
+fn wired(redis: &Redis, key: &str) -> (Wire, Site) {
+    let (wire, mut site) = (Wire::to(redis), Site::prepared(""));
+    site.key = key.to_owned();
+    site.configure(&format!("redis_url = '{}'", wire.url()), &format!("primary = '{key}'"));
+    (wire, site.started())
+}
+
+#[test]
+fn a_sign_out_everywhere_ends_all_sessions_also_if_redis_loses_it_before_anybody_has_read_it() {
+    let redis = Redis::start();
+    let [mut ahead] = fleet(&redis);
+    let [(late_wire, late), (wire, other)] = std::array::from_fn(|_| wired(&redis, &ahead.key));
+    ahead.advance(6 * HOUR);
+    let earlier = late.signed_in();
+    late_wire.cut();
+    is_down(&late);
+    ahead.post("/logout/everywhere", &ahead.signed_in(), "");
+    wait_for("the epoch", || (other.app().denylist.epoch(USER) > 0).then_some(()));
+    // Of an epoch of which the late one has not heard.
+    let later = other.signed_in();
+    assert_eq!(late.post("/logout/everywhere", &earlier, "").status, 303);
+    ahead.stop();
+    [&late_wire, &wire].iter().for_each(|wire| wire.deafen(true));
+    late_wire.mend();
+    wait_for("the delivery", || (late.app().shared.as_ref().unwrap().waiting() == 0).then_some(()));
+    let _: () = redis.ask("FLUSHALL");
+    [&late_wire, &wire].iter().for_each(|wire| wire.deafen(false));
+    is_nobody(&[late, other], &later);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::servers::{Server, own_address};
 use browser_tests::{TempDir, wait_for};
 use redis::{Client, Connection, FromRedisValue, cmd};
 use std::{
-    fs, io,
+    fs,
+    io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::Command,
@@ -157,6 +158,7 @@ pub struct Wire {
     address: SocketAddr,
     scheme: &'static str,
     is_cut: Arc<AtomicBool>,
+    is_deaf: Arc<AtomicBool>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -164,8 +166,15 @@ impl Wire {
     pub fn to(redis: &Redis) -> Wire {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let wire = Wire { address, scheme: redis.scheme, is_cut: Arc::default(), streams: Arc::default() };
+        let wire = Wire {
+            address,
+            scheme: redis.scheme,
+            is_cut: Arc::default(),
+            is_deaf: Arc::default(),
+            streams: Arc::default(),
+        };
         let (is_cut, streams) = (Arc::clone(&wire.is_cut), Arc::clone(&wire.streams));
+        let is_deaf = Arc::clone(&wire.is_deaf);
         let to = format!("{}:6379", redis.address);
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
@@ -174,10 +183,25 @@ impl Wire {
                 if is_cut.load(SeqCst) {
                     continue;
                 }
-                for (from, to) in [(&near, &far), (&far, &near)] {
+                // Whoever has begun to wait for what is next in the log.
+                let waits = Arc::new(AtomicBool::new(false));
+                for (from, to, asks) in [(&near, &far, true), (&far, &near, false)] {
                     let (mut from, mut to) = (from.try_clone().expect("one"), to.try_clone().expect("one"));
+                    let (waits, is_deaf) = (Arc::clone(&waits), Arc::clone(&is_deaf));
                     thread::spawn(move || {
-                        let _ = io::copy(&mut from, &mut to);
+                        let mut bytes = [0; 65536];
+                        while let Ok(length @ 1..) = from.read(&mut bytes) {
+                            let bytes = &bytes[..length];
+                            if asks && bytes.windows(5).any(|some| some == b"BLOCK") {
+                                waits.store(true, SeqCst);
+                            }
+                            if !asks && waits.load(SeqCst) && is_deaf.load(SeqCst) {
+                                continue;
+                            }
+                            if to.write_all(bytes).is_err() {
+                                break;
+                            }
+                        }
                         let _ = to.shutdown(Shutdown::Both);
                     });
                 }
@@ -197,6 +221,11 @@ impl Wire {
         for stream in streams.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// What is new in the log does not come through, all else does.
+    pub fn deafen(&self, is_deaf: bool) {
+        self.is_deaf.store(is_deaf, SeqCst);
     }
 
     pub fn mend(&self) {
