@@ -6,6 +6,7 @@
 //! | `secure-app:generation` | string | the server, a number and the time, by whoever found it empty or another one. Not as before: something may be gone |
 //! | `secure-app:sign-outs` | stream | each session that was signed out, and each user everywhere, for 400 days |
 //! | `secure-app:epochs` | hash | user → the epoch since the last sign-out everywhere |
+//! | `secure-app:begun` | set | users whose epoch began since Redis was empty or another one, or for a day |
 //! | `secure-app:attempts:…` | hash | as in [`crate::limits`]; ends with its window or its lock |
 //! | `secure-app:delivered:…` | string | how many sign-outs an instance has delivered; for a day |
 //! | `secure-app:acme:…` | string | what [`crate::shelf`] holds, sealed; and a lock |
@@ -33,6 +34,7 @@ use tokio::sync::{Notify, watch};
 const GENERATION: &str = "secure-app:generation";
 const SIGN_OUTS: &str = "secure-app:sign-outs";
 const EPOCHS: &str = "secure-app:epochs";
+const BEGUN: &str = "secure-app:begun";
 const ATTEMPTS: &str = "secure-app:attempts:";
 const DELIVERED: &str = "secure-app:delivered:";
 const ACME: &str = "secure-app:acme:";
@@ -381,7 +383,7 @@ impl Shared {
         let id = self.id.get_or_init(|| number.clone()).clone();
         let grace = milliseconds_of(GRACE);
         let mut script = SCRIPT.key(GENERATION);
-        script.key(SIGN_OUTS).arg(server).arg(number).arg(grace);
+        script.key(SIGN_OUTS).key(BEGUN).arg(server).arg(number).arg(grace);
         let (generation, time, left): (String, u64, u64) = script.invoke_async(&mut commands).await?;
         let since = Instant::now();
         let opens = since + Duration::from_millis(left.min(grace));
@@ -502,7 +504,7 @@ impl Link {
     pub async fn add(&self, changes: &[Change], first: Option<u64>) -> Result<Vec<u64>, Unavailable> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(ADD));
         let mut script = SCRIPT.key(GENERATION);
-        script.key(SIGN_OUTS).key(EPOCHS).key(format!("{DELIVERED}{}", self.id));
+        script.key(SIGN_OUTS).key(EPOCHS).key(format!("{DELIVERED}{}", self.id)).key(BEGUN);
         script.arg(&self.generation).arg(first.map_or(-1, |first| first as i64));
         for change in changes {
             match change {
@@ -607,7 +609,7 @@ fn entry(fields: &[Vec<u8>]) -> Option<Change> {
     }
 }
 
-/// Keys: generation, sign-outs; arguments: the server, a number, and how many milliseconds nothing is counted after another one.
+/// Keys: generation, sign-outs, begun; arguments: the server, a number, and how many milliseconds nothing is counted after another one.
 /// The generation, and a new one where there is none or another server's; the time; and how long nothing is counted.
 /// It is written even where it is there. What is of another type is as good as not there, as in all that follows: nobody else is
 /// to wait for whoever put it there.
@@ -619,6 +621,7 @@ if type(generation) ~= 'string' then generation = nil end
 local is_there = generation and redis.call('TYPE', KEYS[2]).ok == 'stream'
 if not is_there or string.sub(generation, 1, #ARGV[1]) ~= ARGV[1] then
     generation = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. string.format('%.0f', now)
+    redis.call('DEL', KEYS[3])
 end
 if not is_there then
     redis.call('DEL', KEYS[2])
@@ -721,9 +724,9 @@ for i, key in ipairs(KEYS) do
 end
 ";
 
-/// Keys: generation, sign-outs, epochs, delivered; arguments: generation, the first one's number (-1: none is new), and session
+/// Keys: generation, sign-outs, epochs, delivered, begun; arguments: generation, the first one's number (-1: none is new), and session
 /// (or nothing), user, epoch, end of each. An epoch that is new is above all before it, whatever the clock of the
-/// instance that began it.
+/// instance that began it; also above one that was lost, and is written back after it.
 const ADD: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return false end
 local epochs = {}
@@ -732,6 +735,7 @@ local delivered = first >= 0 and tonumber(redis.call('GET', KEYS[4]) or 0) or 0
 local number = first
 -- Before anything is added: a script that fails takes nothing back.
 if redis.call('TYPE', KEYS[3]).ok ~= 'hash' then redis.call('DEL', KEYS[3]) end
+if redis.call('TYPE', KEYS[5]).ok ~= 'set' then redis.call('DEL', KEYS[5]) end
 for i = 3, #ARGV, 4 do
     local session, user, epoch, ends = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     if first < 0 or number >= delivered then
@@ -739,8 +743,15 @@ for i = 3, #ARGV, 4 do
             redis.call('XADD', KEYS[2], '*', 'session', session, 'user', user, 'epoch', epoch, 'until', ends)
         else
             local least = tonumber(redis.call('HGET', KEYS[3], user)) or 0
-            if first >= 0 then least = least + 1 end
-            epoch = string.format('%.0f', math.max(least, tonumber(epoch)))
+            epoch = tonumber(epoch)
+            if first >= 0 then
+                least = least + 1
+                redis.call('SADD', KEYS[5], user)
+                redis.call('EXPIRE', KEYS[5], 86400)
+            elseif epoch > least and redis.call('SISMEMBER', KEYS[5], user) == 1 then
+                epoch = epoch + 1
+            end
+            epoch = string.format('%.0f', math.max(least, epoch))
             redis.call('HSET', KEYS[3], user, epoch)
             redis.call('XADD', KEYS[2], '*', 'user', user, 'epoch', epoch, 'until', ends)
         end

@@ -492,6 +492,41 @@ fn a_sign_out_everywhere_ends_all_sessions_also_if_redis_loses_it_before_anybody
 }
 
 #[test]
+fn a_sign_out_everywhere_that_arrives_before_an_earlier_one_is_written_back_ends_all_sessions_so_far() {
+    let redis = Redis::start();
+    let [mut ahead] = fleet(&redis);
+    let [(late_wire, late), (wire, other)] = std::array::from_fn(|_| wired(&redis, &ahead.key));
+    ahead.advance(6 * HOUR);
+    let earlier = late.signed_in();
+    late_wire.cut();
+    is_down(&late);
+    ahead.post("/logout/everywhere", &ahead.signed_in(), "");
+    wait_for("the epoch", || (other.app().denylist.epoch(USER) > 0).then_some(()));
+    // Of an epoch of which the late one has not heard.
+    let later = other.signed_in();
+    assert_eq!(late.post("/logout/everywhere", &earlier, "").status, 303);
+    ahead.stop();
+    wire.cut();
+    let _: () = redis.ask("FLUSHALL");
+    late_wire.mend();
+    wait_for("the delivery", || (late.app().shared.as_ref().unwrap().waiting() == 0).then_some(()));
+    assert_eq!(other.user(&later).as_deref(), Some(USER));
+    wire.mend();
+    let sites = [late, other];
+    is_nobody(&sites, &later);
+    sites.iter().for_each(is_up);
+    let again = sites[0].signed_in();
+    sites.iter().for_each(|site| assert_eq!(site.user(&again).as_deref(), Some(USER)));
+    // What is written back otherwise is as it was.
+    let epoch = sites[0].app().denylist.epoch(USER);
+    let _: () = redis.ask("FLUSHALL");
+    wait_for("it to be written back", || {
+        redis.ask::<bool>(&format!("HEXISTS secure-app:epochs {USER}")).then_some(())
+    });
+    assert_eq!(redis.ask::<u64>(&format!("HGET secure-app:epochs {USER}")), epoch);
+}
+
+#[test]
 fn a_request_of_a_session_asks_redis_nothing() {
     let redis = Redis::start();
     let [site] = fleet(&redis);
