@@ -22,6 +22,8 @@ use std::{
 
 /// Before Redis is tried again: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// A link that has lasted for so long was no mistake: one that refuses a command at once is not tried all the time.
+const LASTS: Duration = Duration::from_secs(10);
 /// How long a new instance waits to hear of the sign-outs so far, or of some more of them.
 pub const FILL: Duration = Duration::from_secs(5);
 /// How many pages may be read that are not on disk.
@@ -64,12 +66,14 @@ pub async fn keep(app: Arc<App>, shared: Arc<Shared>, before: Option<String>, he
     // Each reason once: a server that is restarted may refuse for another one.
     let mut known = Vec::new();
     loop {
-        let before = shared.connections();
+        let (before, begin) = (shared.connections(), Instant::now());
         let Err(error) = step(&app, &shared, &mut place, &mut heard).await;
         shared.lose_link();
         if shared.connections() != before {
-            pause = PAUSE.0;
             known.clear();
+            if begin.elapsed() > LASTS {
+                pause = PAUSE.0;
+            }
         }
         let reason = error.to_string();
         if known.is_empty() {

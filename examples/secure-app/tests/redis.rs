@@ -667,6 +667,24 @@ fn a_redis_that_is_full_or_a_replica_is_as_one_that_is_away() {
 }
 
 #[test]
+fn a_redis_that_refuses_one_command_is_tried_now_and_then_until_it_does_not() {
+    let redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    let cookies = sites[0].signed_in();
+    let _: () = redis.ask("ACL SETUSER default -xadd");
+    assert_eq!(sites[0].post("/logout", &cookies, "").status, 303);
+    let shared = sites[0].app().shared.as_ref().unwrap();
+    // The first ones are close to each other.
+    wait_for("some tries", || (shared.errors() > 5).then_some(()));
+    let before = shared.errors();
+    thread::sleep(Duration::from_secs(3));
+    let tries = shared.errors() - before;
+    assert!((1..=4).contains(&tries), "{tries}");
+    let _: () = redis.ask("ACL SETUSER default +xadd");
+    is_nobody(&sites, &cookies);
+}
+
+#[test]
 fn what_redis_lost_is_written_back_by_whoever_knows_it() {
     let mut redis = Redis::start();
     let losses: [fn(&mut Redis); 4] = [
