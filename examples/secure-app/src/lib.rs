@@ -56,8 +56,8 @@ use cookie_session::{KeyRingHandle, SessionLayer};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
-    num::NonZeroU16,
     future::poll_fn,
+    num::NonZeroU16,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     pin::pin,
