@@ -722,6 +722,41 @@ fn an_older_certificate_that_is_written_back_takes_no_newer_ones_place() {
     assert_eq!(pebble.issued(), 2);
 }
 
+/// Step 4 of *Certificate trouble*.
+#[test]
+fn keys_that_leaked_are_replaced_as_the_runbook_says() {
+    let redis = Redis::start();
+    let http = free_port();
+    let pebble = Pebble::start(http, QUARTER);
+    let (settings, key) = (format!("redis_url = '{}'", redis.url()), common::new_key());
+    let mut one = instance(http, &pebble, &key, &settings, "").started();
+    wait_for_renewals(&one, 1);
+    let mut two = instance(0, &pebble, &key, &settings, "").started();
+    wait_for("the certificate", || (presented(two.https()) == presented(one.https())).then_some(()));
+    let leaked = presented(one.https());
+    [&mut one, &mut two].into_iter().for_each(Site::stop);
+    let runbook = include_str!("../RUNBOOK.md");
+    let command = |begin: &str| {
+        let (_, rest) = runbook.split_once(&format!("(`{begin} ")).expect("it stands there");
+        rest.split('`').next().expect("its end")
+    };
+    assert_eq!(redis.ask::<usize>(&format!("DEL {}", command("DEL"))), 2);
+    for site in [&one, &two] {
+        for file in command("rm -f").split(' ') {
+            // Not everyone has kept all of it.
+            let _ = fs::remove_file(folder(site).join(file.strip_prefix("secure-app-data/acme/").unwrap()));
+        }
+    }
+    let mut one = one.started();
+    wait_for_renewals(&one, 1);
+    two.restart();
+    wait_for("the new one", || (presented(two.https()) == presented(one.https())).then_some(()));
+    assert_ne!(presented(one.https()), leaked);
+    assert_eq!((pebble.issued(), pebble.accounts()), (2, 2));
+    one.restart();
+    assert_ne!(presented(one.https()), leaked);
+}
+
 #[test]
 fn an_instance_that_cannot_write_its_folder_takes_what_another_has_ordered() {
     let redis = Redis::start();
