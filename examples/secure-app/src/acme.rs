@@ -15,7 +15,6 @@ use axum::{
     body::Bytes,
     extract::{Request, State},
     http::{Method, StatusCode, header},
-    middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use cookie_session::KeyRing;
@@ -625,14 +624,14 @@ pub async fn keep(app: Arc<App>) {
 }
 
 /// Answers the CA, by any name and without TLS: also for an order of another instance, since the CA reaches any of them.
-pub async fn challenge(State(keeper): State<Arc<Keeper>>, request: Request, next: Next) -> Response {
-    let Some(token) = request.uri().path().strip_prefix(CHALLENGE) else { return next.run(request).await };
+pub async fn challenge(State(keeper): State<Arc<Keeper>>, request: Request) -> Result<Request, Response> {
+    let Some(token) = request.uri().path().strip_prefix(CHALLENGE) else { return Ok(request) };
     let is_token = (1..=TOKEN).contains(&token.len())
         && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if !is_token || !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return StatusCode::NOT_FOUND.into_response();
+        return Err(StatusCode::NOT_FOUND.into_response());
     }
-    match keeper.shelf.challenge(token).await {
+    Err(match keeper.shelf.challenge(token).await {
         Ok(Some(answer)) => {
             let headers =
                 [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
@@ -640,5 +639,5 @@ pub async fn challenge(State(keeper): State<Arc<Keeper>>, request: Request, next
         }
         Ok(None) => StatusCode::NOT_FOUND.into_response(),
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
+    })
 }

@@ -5,8 +5,6 @@ use crate::shares::Share;
 use axum::{
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderName},
-    middleware::Next,
-    response::Response,
 };
 use ipnet::IpNet;
 use std::{
@@ -44,12 +42,12 @@ impl Client {
         if !is_trusted(&client.address) {
             return client;
         }
-        if let Some(scheme) = listed(headers, &FORWARDED_PROTO).last() {
+        if let Some(scheme) = listed(headers, &FORWARDED_PROTO).next_back() {
             client.https = scheme.eq_ignore_ascii_case("https");
         }
         // Each proxy appends whom it got the request from, so that the list is true from its end as far as proxies are
         // trusted; what stands before, anybody may have made up.
-        for hop in listed(headers, &FORWARDED_FOR).collect::<Vec<_>>().into_iter().rev() {
+        for hop in listed(headers, &FORWARDED_FOR).rev() {
             let Some(address) = address(hop) else { break };
             client.address = address;
             if !is_trusted(&address) {
@@ -116,16 +114,15 @@ pub async fn identify(
     State(proxies): State<Arc<Proxies>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     mut request: Request,
-    next: Next,
-) -> Response {
+) -> Request {
     proxies.look_at(connection.peer, &request);
     let client = Client::of(connection.peer, connection.tls, request.headers(), &proxies.trusted);
     request.extensions_mut().insert(client);
-    next.run(request).await
+    request
 }
 
 /// The elements of all headers of a name, in their order.
-fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+fn listed<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'h str> {
     let values = headers.get_all(name).iter();
     // One that is no text is one that says nothing.
     values.flat_map(|value| value.to_str().unwrap_or("?").split(',')).map(str::trim)

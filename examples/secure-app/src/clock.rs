@@ -1,4 +1,4 @@
-//! The time of day, which tests drive.
+//! The time of day, which tests drive; and times in milliseconds, and pauses.
 
 use std::{
     sync::Arc,

@@ -136,6 +136,9 @@ impl Users {
             let expired = signed_out.sessions.extract_if(.., |one| one.until <= now);
             changes.extend(expired.map(|one| one.forget()));
             *sessions -= changes.len() - before;
+            if changes.len() > before {
+                signed_out.sessions.shrink_to_fit();
+            }
             if signed_out.everywhere.take_if(|(_, until)| *until <= now).is_some() {
                 changes.push(Change::ForgetUser { name: name.to_string() });
                 *everywhere -= 1;
@@ -235,7 +238,7 @@ impl Denylist {
             (self.store.write(changes), last)
         };
         self.share(change).await;
-        written.await
+        written.soon().await
     }
 
     /// Refuses all sessions that a user has signed in to so far. One of them, which asks for it, has this epoch.
@@ -246,7 +249,7 @@ impl Denylist {
             (self.store.write(changes), last)
         };
         self.share(change).await;
-        written.await
+        written.soon().await
     }
 
     /// Returns what is to be stored, and what is to be shared. Where another clock is ahead, its number alone does not say
@@ -254,7 +257,7 @@ impl Denylist {
     fn next_epoch(&self, user: &str, epoch: u64, users: &mut Users) -> (Vec<Change>, Option<Change>) {
         let now = (self.clock)();
         let next = milliseconds(now).max(users.of(user).epoch() + 1).max(epoch + 1);
-        let until = milliseconds(now + LONGEST);
+        let until = milliseconds(now + LONGEST + CLOCK_SKEW);
         let mut changes = users.begin(user, next, until);
         let last = changes.last().cloned();
         if self.shared.is_some() {
@@ -270,7 +273,14 @@ impl Denylist {
     }
 
     /// Takes over what other instances have done. Where something of it is new, the future ends when that is on disk.
-    pub fn merge(&self, changes: Vec<Change>) -> Option<Written> {
+    pub fn merge(&self, mut changes: Vec<Change>) -> Option<Written> {
+        // By this clock it is to be forgotten, and another one may be behind.
+        let least = milliseconds((self.clock)() + LONGEST + CLOCK_SKEW);
+        for change in &mut changes {
+            if let Change::User { until, .. } = change {
+                *until = least.max(*until);
+            }
+        }
         let (mut parts, mut new) = (Vec::new(), Vec::new());
         // In their order, as anybody who takes several.
         for (part, changes) in self.by_part(changes) {

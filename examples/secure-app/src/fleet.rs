@@ -47,6 +47,13 @@ struct Place {
     written: VecDeque<Written>,
 }
 
+impl Place {
+    /// Of a table as large as the list.
+    fn let_go(&mut self) {
+        self.missing.shrink_to_fit();
+    }
+}
+
 /// What an instance has heard of the sign-outs so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
@@ -118,6 +125,7 @@ async fn step(
         // Whoever does not wait any more need not know.
         let _ = heard.as_ref().map(|heard| heard.send(Heard::More));
     }
+    place.let_go();
     let waiting = shared.waiting();
     shared.use_link(&link);
     tracing::info!(waiting, missing = place.missing.len(), "Redis: in step with all other instances");
@@ -194,6 +202,7 @@ async fn follow_on(
             tracing::warn!(entries = page.len(), "Redis: had lost sign-outs, which are written back");
         } else if holds {
             holds = false;
+            place.let_go();
             link.end_restoring().await?;
         }
     }
@@ -224,6 +233,7 @@ async fn follow(
     }
     // It need not wait for a slow disk, nor run away from it. One that hangs holds up nothing: in memory it is.
     if place.written.len() > AHEAD
+        && !app.store.is_failing()
         && let Some(first) = place.written.pop_front()
     {
         // A disk that says no is the writer's to log, and to try again.

@@ -63,6 +63,7 @@ impl Headers {
     }
 
     fn set(&self, headers: &mut HeaderMap, hsts: bool) {
+        headers.reserve(self.fixed.len() + 2);
         for (name, value) in &self.fixed {
             headers.insert(name, value.clone());
         }

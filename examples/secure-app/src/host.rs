@@ -6,7 +6,6 @@ use axum::{
     Extension,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, Uri, header},
-    middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use std::{net::Ipv6Addr, str::FromStr, sync::Arc};
@@ -106,12 +105,11 @@ pub async fn check(
     State(hosts): State<Arc<Hosts>>,
     Extension(client): Extension<Client>,
     request: Request,
-    next: Next,
-) -> Response {
+) -> Result<Request, Response> {
     match hosts.of(&request) {
-        _ if request.uri().path() == HEALTH => next.run(request).await,
-        None => StatusCode::MISDIRECTED_REQUEST.into_response(),
-        Some(host) if !client.https => hosts.redirect(host, request.uri()),
-        Some(_) => next.run(request).await,
+        _ if request.uri().path() == HEALTH => Ok(request),
+        None => Err(StatusCode::MISDIRECTED_REQUEST.into_response()),
+        Some(host) if !client.https => Err(hosts.redirect(host, request.uri())),
+        Some(_) => Ok(request),
     }
 }

@@ -49,7 +49,7 @@ use arc_swap::ArcSwap;
 use axum::{
     Router,
     http::StatusCode,
-    middleware::{from_fn, from_fn_with_state, map_response},
+    middleware::{from_fn, from_fn_with_state, map_request_with_state, map_response},
 };
 use axum_server::tls_rustls::RustlsConfig;
 use cookie_session::{KeyRingHandle, SessionLayer};
@@ -294,7 +294,7 @@ impl App {
         let headers = Arc::new(Headers::new(Arc::clone(&hosts)));
         // In one piece: each `layer` of a router is a box that is cloned for each request, with all that is in it.
         let checklist = ServiceBuilder::new()
-            .layer(from_fn_with_state(proxies, client::identify))
+            .layer(map_request_with_state(proxies, client::identify))
             .layer(from_fn_with_state(Arc::clone(self), metrics::count))
             .layer(from_fn(log::request))
             .layer(from_fn_with_state(headers, headers::set))
@@ -302,8 +302,8 @@ impl App {
             .layer(CatchPanicLayer::custom(errors::panicked))
             .layer(from_fn_with_state(Arc::clone(&self.requests), server::bounded))
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, server::ANSWER))
-            .option_layer(self.acme.clone().map(|keeper| from_fn_with_state(keeper, acme::challenge)))
-            .layer(from_fn_with_state(hosts, host::check))
+            .option_layer(self.acme.clone().map(|keeper| map_request_with_state(keeper, acme::challenge)))
+            .layer(map_request_with_state(hosts, host::check))
             .layer(RequestBodyLimitLayer::new(BODY_BYTES))
             .layer(csrf::layer())
             .layer(self.sessions.clone())
@@ -468,8 +468,8 @@ async fn lasting<F: Future<Output = ()>>(task: &'static str, begin: impl Fn() ->
     }
 }
 
-/// Forgets what has expired, now and then; but not by a clock that has just been set: before it is set right again,
-/// nothing is to be forgotten by it.
+/// Forgets what has expired, now and then; but not by a clock that has just been set: if that was a mistake, somebody may
+/// mend it before the next round.
 async fn sweep(app: Arc<App>) {
     const MOST: Duration = Duration::from_secs(60 * 60);
     loop {

@@ -46,22 +46,9 @@ const ADDRESS: usize = 1;
 /// The rule's number, and half a SHA-256 of who is counted: of the same length whatever the client sent.
 type Key = [u8; 17];
 
-#[derive(Clone, Copy)]
-struct Record {
-    count: u32,
-    /// In milliseconds since 1970: the end of the window or, at the limit, of the lock.
-    expires: u64,
-    /// The end of the window, for when an attempt at the limit turns out to be right.
-    window: u64,
-}
-
-impl Record {
-    /// The end of a lock, as Redis says it, is off by a millisecond now and then.
-    fn is_about(&self, other: &Record) -> bool {
-        self.count == other.count
-            && self.window == other.window
-            && self.expires.abs_diff(other.expires) < 1000
-    }
+/// The end of a lock, as Redis says it, is off by a millisecond now and then.
+fn are_about_equal(one: &Count, other: &Count) -> bool {
+    one.count == other.count && one.window == other.window && one.expires.abs_diff(other.expires) < 1000
 }
 
 /// What Redis has said of a count.
@@ -74,7 +61,7 @@ enum Seen {
 
 impl Seen {
     /// What is known by that. `None`: that there is no count.
-    fn after(self, before: Option<Record>, now: u64) -> Option<Record> {
+    fn after(self, before: Option<Count>, now: u64) -> Option<Count> {
         let before = before.filter(|before| before.expires > now);
         match (self, before) {
             (Seen::Counted(Count { window, count, .. }), Some(before))
@@ -82,20 +69,20 @@ impl Seen {
             {
                 Some(before)
             }
-            (Seen::Counted(Count { window, count, expires }), _) => Some(Record { window, count, expires }),
+            (Seen::Counted(count), _) => Some(count),
             // It has begun anew meanwhile.
             (Seen::Settled(Count { window, .. }), Some(before)) if window != before.window => Some(before),
             (Seen::Settled(Count { count: 0, .. }), _) => None,
             (Seen::Settled(Count { window, count, expires }), before) => {
                 let less = before.map_or(0, |before| before.count.saturating_sub(1));
-                Some(Record { window, count: count.max(less), expires })
+                Some(Count { window, count: count.max(less), expires })
             }
         }
     }
 }
 
 pub struct Limits {
-    records: Mutex<HashMap<Key, Record>>,
+    records: Mutex<HashMap<Key, Count>>,
     most_records: usize,
     store: Store,
     shared: Option<Arc<Shared>>,
@@ -147,7 +134,7 @@ impl Limits {
         // Also what has expired meanwhile: the next sweep takes it from the disk too.
         let records = stored
             .into_iter()
-            .map(|(key, (count, expires))| (key, Record { count, expires, window: expires }))
+            .map(|(key, (count, expires))| (key, Count { count, expires, window: expires }))
             .collect();
         Limits { records: Mutex::new(records), most_records, store, shared, clock }
     }
@@ -158,6 +145,8 @@ impl Limits {
         if let Some(shared) = &self.shared {
             return self.begin_shared(shared, keys).await;
         }
+        // Else each attempt would wait for it.
+        self.store.check().map_err(|error| Refused::Failed(Failed::Store(error)))?;
         let (written, attempt) = {
             let now = milliseconds((self.clock)());
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,9 +162,9 @@ impl Limits {
             let mut windows = [0; 2];
             for ((rule, key), counted) in RULES.iter().zip(&keys).zip(&mut windows) {
                 let window = now + milliseconds_of(rule.window);
-                let record = records.entry(*key).or_insert(Record { count: 0, expires: window, window });
+                let record = records.entry(*key).or_insert(Count { count: 0, expires: window, window });
                 if record.expires <= now {
-                    *record = Record { count: 0, expires: window, window };
+                    *record = Count { count: 0, expires: window, window };
                 }
                 record.count += 1;
                 if record.count == rule.most {
@@ -191,7 +180,7 @@ impl Limits {
                 Attempt([(keys[PAIR], windows[PAIR]), (keys[ADDRESS], windows[ADDRESS])]),
             )
         };
-        match written.await {
+        match written.soon().await {
             Ok(()) => Ok(attempt),
             Err(error) => {
                 // No password is looked at: a full disk is no wrong password.
@@ -234,13 +223,14 @@ impl Limits {
                 continue;
             };
             // Whoever is locked and goes on has nothing written.
-            if before.is_none_or(|before| !before.is_about(&after)) {
+            if before.is_none_or(|before| !are_about_equal(&before, &after)) {
                 records.insert(key, after);
                 changes.push(Change::Attempts { key, count: after.count, expires: after.expires });
             }
         }
         changes.extend(make_room(&mut records, self.most_records, now));
-        if !changes.is_empty() {
+        // What is not written now is in Redis.
+        if !changes.is_empty() && !self.store.is_failing() {
             drop(self.store.write(changes));
         }
     }
@@ -248,11 +238,7 @@ impl Limits {
     /// All that is known of what is shared.
     pub fn counts(&self) -> Vec<(Key, Count)> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |(key, record): (&Key, &Record)| {
-            let Record { count, expires, window } = *record;
-            (*key, Count { count, window, expires })
-        };
-        records.iter().map(count).collect()
+        records.iter().map(|(key, count)| (*key, *count)).collect()
     }
 
     /// The password was right: the attempts of this user name from this address are forgotten, and the
@@ -287,7 +273,7 @@ impl Limits {
                 if record.count + 1 == RULES[kind].most {
                     record.expires = record.window;
                 }
-                let Record { count, expires, .. } = *record;
+                let Count { count, expires, .. } = *record;
                 if count == 0 || (right.is_some() && kind == PAIR) {
                     records.remove(&key);
                     changes.push(Change::ForgetAttempts { key });
@@ -297,7 +283,7 @@ impl Limits {
             }
             self.store.write(changes)
         };
-        written.await.map(|()| 0).map_err(Failed::Store)
+        written.soon().await.map(|()| 0).map_err(Failed::Store)
     }
 
     /// Forgets what has expired.
@@ -305,7 +291,7 @@ impl Limits {
         let now = milliseconds((self.clock)());
         let written = {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            let expired = |(_, record): &(&Key, &mut Record)| record.expires <= now;
+            let expired = |(_, record): &(&Key, &mut Count)| record.expires <= now;
             let changes = forget(&mut records, expired);
             self.store.write(changes)
         };
@@ -316,17 +302,14 @@ impl Limits {
     pub fn sizes(&self) -> (usize, usize) {
         let now = milliseconds((self.clock)());
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let locked = |(key, record): &(&Key, &Record)| {
+        let locked = |(key, record): &(&Key, &Count)| {
             record.expires > now && record.count >= RULES[usize::from(key[0])].most
         };
         (records.len(), records.iter().filter(locked).count())
     }
 }
 
-fn forget(
-    records: &mut HashMap<Key, Record>,
-    which: impl FnMut(&(&Key, &mut Record)) -> bool,
-) -> Vec<Change> {
+fn forget(records: &mut HashMap<Key, Count>, which: impl FnMut(&(&Key, &mut Count)) -> bool) -> Vec<Change> {
     let gone: Vec<Key> = records.iter_mut().filter(which).map(|(key, _)| *key).collect();
     for key in &gone {
         records.remove(key);
@@ -335,7 +318,7 @@ fn forget(
 }
 
 /// A tenth at a time, so that the search for those with the fewest attempts is a rare one.
-fn make_room(records: &mut HashMap<Key, Record>, most: usize, now: u64) -> Vec<Change> {
+fn make_room(records: &mut HashMap<Key, Count>, most: usize, now: u64) -> Vec<Change> {
     if records.len() <= most {
         return Vec::new();
     }

@@ -40,8 +40,10 @@ async fn run(file: Option<PathBuf>) -> Result<(), String> {
     // Read twice, so that a fault in it is said before anything else is.
     log::start(Settings::load(file.as_deref())?.log);
     let running = Running::start(file, Arc::new(SystemTime::now), Router::new())?;
+    // Before anybody knows where it is.
+    let asked_to_stop = asked_to_stop()?;
     println!("{}/", running.url);
-    asked_to_stop().await?;
+    asked_to_stop.await?;
     tracing::info!("stopping: requests under way are answered");
     running.stop(GRACE).await;
     tracing::info!("stopped");
@@ -49,19 +51,21 @@ async fn run(file: Option<PathBuf>) -> Result<(), String> {
 }
 
 /// By Ctrl-C, or as service managers do.
-async fn asked_to_stop() -> Result<(), String> {
-    let interrupted = tokio::signal::ctrl_c();
+fn asked_to_stop() -> Result<impl Future<Output = Result<(), String>>, String> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-        tokio::select! {
-            result = interrupted => result.map_err(|error| error.to_string()),
-            _ = terminated.recv() => Ok(()),
-        }
+        let of = |kind| signal(kind).map_err(|error| error.to_string());
+        let (mut interrupted, mut terminated) = (of(SignalKind::interrupt())?, of(SignalKind::terminate())?);
+        Ok(async move {
+            tokio::select! {
+                _ = interrupted.recv() => Ok(()),
+                _ = terminated.recv() => Ok(()),
+            }
+        })
     }
     #[cfg(not(unix))]
-    interrupted.await.map_err(|error| error.to_string())
+    Ok(async { tokio::signal::ctrl_c().await.map_err(|error| error.to_string()) })
 }
 
 /// From a terminal without showing it, and twice; else the first line of standard input.

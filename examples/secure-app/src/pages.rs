@@ -56,20 +56,20 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
 #[derive(Template)]
 #[template(path = "home.html")]
 struct Home<'p> {
-    user: Option<String>,
+    user: Option<&'p str>,
     degraded: bool,
     notice: Option<&'p str>,
     picture: Picture,
     teas: &'static [Tea],
-    cart: Vec<Shown>,
+    cart: Vec<Shown<'p>>,
     total: String,
 }
 
 /// A line of the cart as it is shown.
-struct Shown {
+struct Shown<'p> {
     quantity: u16,
     tea: &'static str,
-    card: String,
+    card: &'p str,
     price: String,
 }
 
@@ -90,11 +90,11 @@ fn show_home(
     let cart = visit.cart.iter().map(|line| Shown {
         quantity: line.quantity,
         tea: TEAS[usize::from(line.tea) % TEAS.len()].name,
-        card: line.card.clone(),
+        card: &line.card,
         price: money(price(line)),
     });
     let page = Home {
-        user: visit.user.as_ref().map(|user| user.name.clone()),
+        user: visit.user.as_ref().map(|user| user.name.as_str()),
         degraded: app.is_degraded(),
         notice,
         picture: Picture::of(&app.sessions, session, &visit, headers, (app.clock)()),
@@ -285,7 +285,11 @@ async fn login(
             }
         }
         Ok(Err(failure)) => failure,
-        Err(_) => Failure::Unavailable,
+        Err(error) => {
+            app.metrics.sign_in(SignIn::Unavailable);
+            tracing::error!(%error, "an attempt to sign in broke");
+            Failure::Unavailable
+        }
     };
     let (status, notice, retry_after) = match failure {
         // The one status for both: which of the two is wrong is nobody's business.

@@ -189,6 +189,9 @@ impl Passwords {
             stamp.filter(|_| right)
         };
         // A panic is no wrong password.
-        tokio::task::spawn_blocking(check).await.map_err(|_| Busy)
+        tokio::task::spawn_blocking(check).await.map_err(|error| {
+            tracing::error!(%error, "a password's check broke");
+            Busy
+        })
     }
 }

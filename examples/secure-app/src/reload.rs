@@ -34,14 +34,18 @@ pub async fn watch(app: Arc<App>) {
         }
         let reloading = Arc::clone(&app);
         // Reading files and making a decoy password take their time.
-        let _ = tokio::task::spawn_blocking(move || match reloading.reload(asked) {
+        let reloaded = tokio::task::spawn_blocking(move || match reloading.reload(asked) {
             Ok(false) => {}
             Ok(true) => tracing::info!(
                 "session keys, certificate and users are in use as configured now; other settings at the next start"
             ),
             Err(error) => tracing::error!(error, "refused; what was in use before stays"),
-        })
-        .await;
+        });
+        if let Err(error) = reloaded.await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
         if app.files() != files {
             // The configuration names others now.
             asked = false;

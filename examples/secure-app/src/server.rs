@@ -252,6 +252,9 @@ pub async fn bounded(
     };
     let connection = request.extensions().get::<ConnectionShutdown>().cloned();
     let response = next.run(request).await;
+    if response.body().is_end_stream() {
+        return response;
+    }
     let deadline = connection.map(|connection| {
         let close = async move {
             tokio::time::sleep(SEND).await;

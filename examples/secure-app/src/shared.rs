@@ -51,7 +51,7 @@ pub const PAGE: usize = 1000;
 /// How long a lock is held for whoever may have died. Others order until then no certificate.
 pub const LOCK: Duration = Duration::from_secs(30);
 /// How long nobody signs in after Redis was empty, or another server: all that reach it have by then written back what they
-/// have counted. They look each [`WAIT`], or try each second and a quarter.
+/// have counted. They look each [`WAIT`], or try each second and a quarter; but for those whose packets vanish, which is longer.
 pub const GRACE: Duration = Duration::from_secs(3);
 /// Epochs begin at the time, in milliseconds: one of the year 37648 was made up, and none could follow it. Lua counts to
 /// some more.
@@ -235,6 +235,7 @@ impl Shared {
     fn give_up(&self, link: &Link, error: Unavailable) -> Unavailable {
         let current = self.link.load();
         if current.as_ref().is_some_and(|current| std::ptr::eq(&**current, link)) {
+            self.link.compare_and_swap(&current, None);
             self.broken.send_replace(Some(error.clone()));
         }
         error
@@ -706,7 +707,7 @@ return 1
 
 /// Key: of the lock; argument: who.
 const RELEASE: &str = "
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 ";
 
 /// Keys: of counts; arguments: count, window and expiry of each.
@@ -731,7 +732,8 @@ const ADD: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return false end
 local epochs = {}
 local first = tonumber(ARGV[2])
-local delivered = first >= 0 and tonumber(redis.call('GET', KEYS[4]) or 0) or 0
+local delivered = redis.pcall('GET', KEYS[4])
+delivered = first >= 0 and type(delivered) == 'string' and tonumber(delivered) or 0
 local number = first
 -- Before anything is added: a script that fails takes nothing back.
 if redis.call('TYPE', KEYS[3]).ok ~= 'hash' then redis.call('DEL', KEYS[3]) end

@@ -218,13 +218,17 @@ impl Shelf {
     }
 
     async fn read(&self, name: &'static str) -> Result<Option<String>, String> {
-        let path = self.folder.join(name);
-        let here = blocking(move || read(&path)).await;
+        let here = if self.shared.is_none() || KEPT.contains(&name) {
+            let path = self.folder.join(name);
+            blocking(move || read(&path)).await
+        } else {
+            Ok(None)
+        };
         let Some(InRedis { shared, seal }) = &self.shared else { return here };
         let sealed = shared.entry(name).await.map_err(redis)?;
         let there = sealed.and_then(|sealed| seal.open(&sealed));
         let Some(there) = there else {
-            let Some(here) = here?.filter(|_| KEPT.contains(&name)) else { return Ok(None) };
+            let Some(here) = here? else { return Ok(None) };
             // Lost there, or sealed under a key that is gone.
             self.write_there(name, &here).await?;
             return Ok(Some(here));

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 const SESSIONS: TableDefinition<&[u8; 16], (u64, &str, u64)> = TableDefinition::new("sessions signed out");
 /// User → the epoch since signing out everywhere, and when the entry may go.
 const USERS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("users signed out everywhere");
-/// User and epoch → as above, of those that the other instances have not got yet.
+/// User and epoch → when the entry may go, of those that the other instances have not got yet.
 const UNDELIVERED: TableDefinition<(&str, u64), u64> =
     TableDefinition::new("signed out everywhere, not delivered");
 /// Kind and hash → attempts counted, and when they expire.
@@ -33,6 +33,8 @@ const IN_STEP: TableDefinition<(), &str> = TableDefinition::new("in step");
 
 /// How long a disk that said no is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a request waits for it.
+const SOON: Duration = Duration::from_secs(5);
 /// A disk that has not answered for so long is as bad as one that says no.
 const HANGS: Duration = Duration::from_secs(10);
 
@@ -170,6 +172,11 @@ impl Store {
         self.failing.load(Relaxed) || writing.is_some_and(|since| since.elapsed() > HANGS)
     }
 
+    /// For whoever is not even to begin then.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.is_failing() { Err(StoreError("it could not be the last time".to_owned())) } else { Ok(()) }
+    }
+
     /// How often they have not: a disk with a little room left takes the next try, and not the one after.
     pub fn errors(&self) -> u64 {
         self.errors.load(Relaxed)
@@ -188,6 +195,14 @@ impl Store {
 /// Ends when what was to be written is on disk, or a first try has failed.
 #[must_use = "what was asked for is not on disk yet"]
 pub struct Written(oneshot::Receiver<Result<(), StoreError>>);
+
+impl Written {
+    /// The same, for a request: one that waits is as good as one that failed.
+    pub async fn soon(self) -> Result<(), StoreError> {
+        let hangs = |_| Err(StoreError("it does not answer".to_owned()));
+        tokio::time::timeout(SOON, self).await.unwrap_or_else(hangs)
+    }
+}
 
 impl Future for Written {
     type Output = Result<(), StoreError>;

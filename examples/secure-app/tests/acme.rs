@@ -652,6 +652,27 @@ fn while_redis_is_away_no_pause_grows_since_the_ca_is_not_asked() {
 }
 
 #[test]
+fn a_redis_that_stops_answering_in_the_middle_is_no_failure_of_the_ca() {
+    let redis = Redis::start();
+    let http = free_port();
+    let pebble = Pebble::start(http, QUARTER);
+    let settings = format!("redis_url = '{}'", redis.url());
+    let site = instance(http, &pebble, &common::new_key(), &settings, "").started();
+    wait_for_renewals(&site, 1);
+    redis.pause();
+    // It is asked for the lock before anybody has seen that.
+    site.advance(61 * DAY);
+    site.app().hurry();
+    wait_for("Redis to be lost", || site.app().is_degraded().then_some(()));
+    a_while();
+    redis.resume();
+    wait_for("Redis to be back", || (!site.app().is_degraded()).then_some(()));
+    site.advance(61 * SECOND);
+    wait_for_renewals(&site, 2);
+    assert_eq!(status(&site).failures_total, 0);
+}
+
+#[test]
 fn what_goes_on_in_the_background_begins_again_after_a_panic() {
     let http = free_port();
     let pebble = Pebble::start(http, QUARTER);

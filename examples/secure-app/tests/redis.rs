@@ -527,6 +527,19 @@ fn a_sign_out_everywhere_that_arrives_before_an_earlier_one_is_written_back_ends
 }
 
 #[test]
+fn a_sign_out_everywhere_by_a_clock_that_is_more_than_a_year_behind_is_not_forgotten_where_it_is_right() {
+    let redis = Redis::start();
+    let sites: [Site; 2] = fleet(&redis);
+    let cookies = sites[1].signed_in();
+    sites[0].turn_back(500 * 24 * HOUR);
+    assert_eq!(sites[0].post("/logout/everywhere", &sites[0].signed_in(), "").status, 303);
+    let (app, is_nobody) = (sites[1].app(), || sites[1].user(&cookies).is_none().then_some(()));
+    wait_for("it to be refused", is_nobody);
+    sites[1].runtime().block_on(app.denylist.sweep()).unwrap();
+    assert_eq!(sites[1].user(&cookies), None);
+}
+
+#[test]
 fn a_request_of_a_session_asks_redis_nothing() {
     let redis = Redis::start();
     let [site] = fleet(&redis);

@@ -76,16 +76,20 @@ fn a_million_sign_outs() {
         let (mut site, first) = started(&redis);
         let memory = resident(&site) - before;
         let disk = fs::metadata(site.folder.path().join("data/secure-app.redb")).expect("there").len();
-        site.take_program().signal("TERM");
+        let program = site.take_program();
+        program.signal("TERM");
+        assert!(program.ended().0.success());
         let begin = Instant::now();
         site.start_program(&[]);
         let again = begin.elapsed();
+        let memory_again = resident(&site) - before;
         let each = |bytes: u64| bytes as f64 / MANY as f64;
         println!(
-            "{MANY} sign-outs, {name}: in Redis {:.0} bytes each, in an instance's memory {:.0}, on its disk {:.0}; \
+            "{MANY} sign-outs, {name}: in Redis {:.0} bytes each, in an instance's memory {:.0} (started again {:.0}), on its disk {:.0}; \
              added in {added:.1?}, a new instance starts in {first:.1?}, and again in {again:.1?}",
             each(stream),
             each(memory),
+            each(memory_again),
             each(disk),
         );
     }

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, Request, header},
 };
 use browser_tests::wait_for;
-use common::{PASSWORD, Site, USER};
+use common::{Disk, PASSWORD, Site, USER};
 use cookie_session::SessionId;
 use secure_app::{
     App, Opened,
@@ -307,4 +307,29 @@ fn how_much_is_signed_out_is_known_whatever_came_in_which_order() {
     time.fetch_add(u64::from(u32::MAX) * 60, SeqCst);
     site.runtime().block_on(denylist.sweep()).unwrap();
     assert_eq!(denylist.sizes(), (0, 0));
+}
+
+#[test]
+fn while_the_disk_hangs_nobody_signs_in_and_whoever_signs_out_need_not_wait_for_it() {
+    let mut site = Site::prepared("");
+    let disk = Disk::of(&site);
+    site.start_program(&disk.environment());
+    let (one, two) = (site.signed_in(), site.signed_in());
+    disk.hangs();
+    let begin = Instant::now();
+    for (path, cookies) in [("/logout", &one), ("/logout/everywhere", &two)] {
+        let reply = site.post(path, cookies, "");
+        assert_eq!(reply.status, 303, "{reply:?}");
+        assert!(reply.all("set-cookie").iter().any(|cookie| cookie.contains("Max-Age=0")), "{reply:?}");
+        assert_eq!(site.user(cookies), None);
+    }
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 503);
+    assert!(begin.elapsed() < Duration::from_secs(18), "{:?}", begin.elapsed());
+    wait_for("it to be seen", || (site.get("/health", "").status == 503).then_some(()));
+    let begin = Instant::now();
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 503);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    disk.goes_on();
+    wait_for("the end of it", || (site.get("/health", "").status == 200).then_some(()));
+    assert_eq!(site.log_in("", USER, PASSWORD).status, 303);
 }

@@ -541,6 +541,8 @@ pub fn tls(name: &str, root: &CertificateDer<'static>, protocols: &[&str]) -> Cl
 impl Drop for Site {
     fn drop(&mut self) {
         self.stop();
+        // Before its folder goes.
+        self.program = None;
     }
 }
 

@@ -72,8 +72,7 @@ impl Redis {
         .collect();
         (redis.scheme, redis.password) = ("rediss", Some(password));
         redis.run();
-        let address = format!("{}:6379", redis.address);
-        wait_for("Redis", || TcpStream::connect(&address).ok());
+        redis.server = redis.server.map(|server| server.listening((redis.address.as_str(), 6379)));
         redis
     }
 
@@ -90,7 +89,13 @@ impl Redis {
     /// Starts it, with nothing in it but what was saved.
     pub fn start_again(&mut self) {
         self.run();
-        wait_for("Redis", || self.try_connection());
+        // Another one may listen at all addresses: what is done here is not for that.
+        let own = format!("process_id:{}", self.running().id());
+        wait_for("Redis", || {
+            let mut connection = self.try_connection()?;
+            let info: String = cmd("INFO").arg("server").query(&mut connection).ok()?;
+            info.lines().any(|line| line == own).then_some(())
+        });
     }
 
     fn run(&mut self) {

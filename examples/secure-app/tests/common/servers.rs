@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicU8, AtomicU16, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 /// A port that nobody listens on. Below those that the system gives away, so that it stays free until it is used.
@@ -17,8 +18,8 @@ pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const MANY: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Other test programs begin elsewhere.
-    let begin = (id() % u32::from(MANY)) as u16;
+    // Other test programs begin elsewhere, and not next to it.
+    let begin = (id().wrapping_mul(97) % u32::from(MANY)) as u16;
     for _ in 0..MANY {
         let port = FIRST + (begin.wrapping_add(NEXT.fetch_add(1, SeqCst))) % MANY;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -63,7 +64,7 @@ pub fn signal(process: &Child, name: &str) {
 fn try_signal(process: &Child, name: &str) -> bool {
     let mut kill = Command::new("kill");
     kill.args([&format!("-{name}"), &process.id().to_string()]).stderr(Stdio::null());
-    kill.status().expect("kill runs").success()
+    kill.status().is_ok_and(|status| status.success())
 }
 
 /// A process, and what it has said on both outputs.
@@ -93,10 +94,13 @@ impl Server {
     #[track_caller]
     pub fn listening(mut self, address: impl ToSocketAddrs + Copy) -> Server {
         wait_for("the server to listen", || {
+            // Where it cannot, somebody else may listen there.
+            let stream = TcpStream::connect(address).ok();
+            thread::sleep(Duration::from_millis(10));
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("{status}: {}", self.output());
             }
-            TcpStream::connect(address).ok()
+            stream
         });
         self
     }
@@ -118,8 +122,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended before.
-        try_signal(&self.child, self.end);
+        if self.end == "KILL" || !try_signal(&self.child, self.end) {
+            // It may have ended before.
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }
