@@ -201,9 +201,11 @@ impl Keeper {
                 return None;
             }
             if found.own == current.own {
+                state.unsaved = None;
                 return None;
             }
         }
+        state.unsaved = None;
         tracing::info!(until = %shown(found.validity.not_after), "a stored certificate is in use");
         state.put(found, now);
         Some(tls)
@@ -240,14 +242,22 @@ impl Keeper {
 
     /// Takes what somebody else has ordered, and stores what could not be stored.
     async fn look(&self, app: &App) {
-        let unsaved = self.state().unsaved.clone();
-        if let Some(unsaved) = unsaved
-            && let Ok(Some(_guard)) = self.shelf.lock().await
-            && self.shelf.store(&unsaved).await.is_ok()
-        {
-            let mut state = self.state();
-            (state.unsaved, state.seen) = (None, None);
+        self.take_over(app).await;
+        let is_unsaved = self.state().unsaved.is_some();
+        if is_unsaved && let Ok(Some(_guard)) = self.shelf.lock().await {
+            // Whoever had the lock before may have stored a newer one, which stays.
+            self.take_over(app).await;
+            let unsaved = self.state().unsaved.clone();
+            if let Some(unsaved) = unsaved
+                && self.shelf.store(&unsaved).await.is_ok()
+            {
+                let mut state = self.state();
+                (state.unsaved, state.seen) = (None, None);
+            }
         }
+    }
+
+    async fn take_over(&self, app: &App) {
         match self.shelf.load().await {
             Ok(text) => {
                 self.state().unread = None;

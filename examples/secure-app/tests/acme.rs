@@ -779,6 +779,35 @@ fn keys_that_leaked_are_replaced_as_the_runbook_says() {
 }
 
 #[test]
+fn a_certificate_that_could_not_be_stored_takes_no_newer_ones_place() {
+    let http = free_port();
+    let pebble = Pebble::start(http, QUARTER);
+    let shared = TempDir::new();
+    let acme = format!("folder = '{}'", shared.path().display());
+    let one = prepared(http, &pebble, "", &acme).started();
+    wait_for_renewals(&one, 1);
+    let two = prepared(0, &pebble, "", &acme).started();
+    // No file takes the place of a folder.
+    let file = shared.path().join("certificate.json");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    one.advance(61 * DAY);
+    wait_for_renewals(&one, 2);
+    fs::remove_dir(&file).unwrap();
+    // Certificates begin to the second.
+    a_while();
+    two.advance(61 * DAY);
+    wait_for_renewals(&two, 1);
+    let (new, stored) = (presented(two.https()), fs::read(&file).unwrap());
+    assert_ne!(presented(one.https()), new);
+    one.app().hurry();
+    wait_for("the newer one", || (presented(one.https()) == new).then_some(()));
+    a_while();
+    assert_eq!(fs::read(&file).unwrap(), stored);
+    assert_eq!(pebble.orders(), 3);
+}
+
+#[test]
 fn an_instance_that_cannot_write_its_folder_takes_what_another_has_ordered() {
     let redis = Redis::start();
     let http = free_port();
