@@ -343,24 +343,30 @@ impl Shared {
     pub async fn lock(&self, holder: &str) -> Result<bool, Unavailable> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(HOLD));
         let link = self.link()?;
-        self.run(&link, SCRIPT.key(acme("lock")).arg(holder).arg(milliseconds_of(LOCK))).await
+        let mut script = SCRIPT.key(acme("lock"));
+        script.arg(holder).arg(milliseconds_of(LOCK));
+        let result = script.invoke_async(&mut link.commands.clone()).await;
+        result.map_err(|error| self.give_up_unless_refused(&link, error))
     }
 
     pub async fn unlock(&self, holder: &str) -> Result<(), Unavailable> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE));
         let link = self.link()?;
-        self.run(&link, SCRIPT.key(acme("lock")).arg(holder)).await
+        let result = SCRIPT.key(acme("lock")).arg(holder).invoke_async(&mut link.commands.clone()).await;
+        result.map_err(|error| self.give_up_unless_refused(&link, error))
     }
 
     async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Unavailable> {
         let link = self.link()?;
         let result = command.query_async(&mut link.commands.clone()).await;
-        result.map_err(|error: RedisError| {
-            // It says no to this alone.
-            let is_refused = matches!(error.code(), Some("NOPERM" | "WRONGTYPE"));
-            let error = error.into();
-            if is_refused { error } else { self.give_up(&link, error) }
-        })
+        result.map_err(|error| self.give_up_unless_refused(&link, error))
+    }
+
+    fn give_up_unless_refused(&self, link: &Link, error: RedisError) -> Unavailable {
+        // It says no to this alone.
+        let is_refused = matches!(error.code(), Some("NOPERM" | "WRONGTYPE"));
+        let error = error.into();
+        if is_refused { error } else { self.give_up(link, error) }
     }
 
     // -------------------------------------------------------------------------------------------- For the fleet

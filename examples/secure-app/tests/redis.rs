@@ -910,6 +910,12 @@ fn a_certificates_entry_that_cannot_be_read_keeps_nobody_from_signing_in() {
     refused();
     let _: () = redis.ask("ACL SETUSER default resetkeys ~secure-app:attempts:* ~secure-app:[^a]*");
     refused();
+    site.runtime().block_on(async {
+        assert!(shared.lock("me").await.is_err());
+        assert!(shared.unlock("me").await.is_err());
+    });
+    // By then it would be lost.
+    thread::sleep(Duration::from_millis(200));
     assert_eq!(site.log_in("", USER, PASSWORD).status, 303);
     assert_eq!(shared.connections(), before);
     let _: () = redis.ask("ACL SETUSER default allkeys");
