@@ -211,6 +211,15 @@ impl Denylist {
         self.read(self.part(user)).by_name.get(user).map_or(0, SignedOut::epoch)
     }
 
+    /// Takes over which epoch Redis says that a user has. It may lose that before anybody reads it in the log, and the next
+    /// one is to be a later one than sessions have by then.
+    pub fn hear(&self, user: &str, epoch: u64) {
+        if epoch > self.epoch(user) {
+            let until = milliseconds((self.clock)() + LONGEST);
+            drop(self.merge(vec![Change::User { name: user.to_owned(), epoch, until }]));
+        }
+    }
+
     /// Whether a session was signed out, by itself or with all of its user's.
     pub fn refuses(&self, id: SessionId, user: &str, epoch: u64) -> bool {
         let users = self.read(self.part(user));

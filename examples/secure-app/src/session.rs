@@ -72,7 +72,8 @@ pub async fn sign_in(
         session.clear();
     }
     session.renew()?;
-    let epoch = epoch.max(denylist.epoch(name));
+    denylist.hear(name, epoch);
+    let epoch = denylist.epoch(name);
     let user = SignedIn { name: name.to_owned(), stamp, epoch };
     session.update(|visit| visit.user = Some(user))
 }

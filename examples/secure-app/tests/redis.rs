@@ -540,6 +540,28 @@ fn a_sign_out_everywhere_by_a_clock_that_is_more_than_a_year_behind_is_not_forgo
 }
 
 #[test]
+fn a_sign_out_everywhere_ends_a_session_whose_epoch_redis_has_lost_before_anybody_has_read_it() {
+    let redis = Redis::start();
+    let [here] = fleet(&redis);
+    let earlier = here.signed_in();
+    // Begun by a clock that is ahead, of whoever has gone since.
+    let ahead = milliseconds(SystemTime::now() + HOUR);
+    let _: () = redis.ask(&format!("HSET secure-app:epochs {USER} {ahead}"));
+    let later = here.signed_in();
+    let there = prepared(&redis, &here.key).started();
+    let _: () = redis.ask("FLUSHALL");
+    is_down(&here);
+    // It has not heard of that epoch, or it has by now.
+    there.runtime().block_on(there.app().denylist.sign_out_everywhere(USER, 0)).unwrap();
+    let sites = [here, there];
+    is_nobody(&sites, &earlier);
+    is_nobody(&sites, &later);
+    sites.iter().for_each(is_up);
+    let again = sites[0].signed_in();
+    sites.iter().for_each(|site| assert_eq!(site.user(&again).as_deref(), Some(USER)));
+}
+
+#[test]
 fn a_request_of_a_session_asks_redis_nothing() {
     let redis = Redis::start();
     let [site] = fleet(&redis);
