@@ -127,6 +127,8 @@ async fn step(
     }
     place.let_go();
     let waiting = shared.waiting();
+    // Before anybody signs in: of the epochs that it begins, who signs in after it is to have the last.
+    while shared.deliver_some(&link, |changes, epochs| delivered(app, changes, epochs)).await? == PAGE {}
     shared.use_link(&link);
     tracing::info!(waiting, missing = place.missing.len(), "Redis: in step with all other instances");
     // On disk it may be a moment later: until then a restart waits.

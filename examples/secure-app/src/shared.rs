@@ -435,25 +435,34 @@ impl Shared {
     /// Delivers what waits, for as long as that goes well; what Redis has got is `done`, with the epochs that it gave.
     pub async fn deliver(&self, link: &Link, done: impl Fn(Vec<Change>, Vec<u64>)) -> Unavailable {
         loop {
-            let (page, first) = {
-                let outbox = self.outbox();
-                let page: Vec<Change> = outbox.waiting.iter().take(PAGE).cloned().collect();
-                (page, outbox.put - outbox.waiting.len() as u64)
-            };
-            if page.is_empty() {
-                self.more.notified().await;
-                continue;
-            }
-            let epochs = match link.add(&page, Some(first)).await {
-                Ok(epochs) => epochs,
+            match self.deliver_some(link, &done).await {
+                Ok(0) => self.more.notified().await,
+                Ok(_) => {}
                 Err(error) => return error,
-            };
-            let many = page.len();
+            }
+        }
+    }
+
+    /// Returns how many that were.
+    pub async fn deliver_some(
+        &self,
+        link: &Link,
+        done: impl Fn(Vec<Change>, Vec<u64>),
+    ) -> Result<usize, Unavailable> {
+        let (page, first) = {
+            let outbox = self.outbox();
+            let page: Vec<Change> = outbox.waiting.iter().take(PAGE).cloned().collect();
+            (page, outbox.put - outbox.waiting.len() as u64)
+        };
+        let many = page.len();
+        if many > 0 {
+            let epochs = link.add(&page, Some(first)).await?;
             done(page, epochs);
             // Nobody else takes from it.
             self.outbox().waiting.drain(..many);
             self.delivered.send_modify(|delivered| *delivered += many as u64);
         }
+        Ok(many)
     }
 }
 

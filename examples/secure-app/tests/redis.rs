@@ -562,6 +562,38 @@ fn a_sign_out_everywhere_ends_a_session_whose_epoch_redis_has_lost_before_anybod
 }
 
 #[test]
+fn who_signs_in_as_soon_as_redis_is_back_is_not_signed_out_by_what_was_waiting_until_then() {
+    let redis = Redis::start();
+    let [ahead] = fleet(&redis);
+    let (wire, here) = wired(&redis, &ahead.key);
+    let cookies = here.signed_in();
+    wire.cut();
+    is_down(&here);
+    // By another clock, so that its epoch is the later one.
+    ahead.advance(HOUR);
+    ahead.post("/logout/everywhere", &ahead.signed_in(), "");
+    let many = (0..20_000_u128).map(|number| Change::Session {
+        id: number.to_be_bytes(),
+        user: format!("user-{number}"),
+        epoch: 0,
+        until: 4_000_000_000_000,
+    });
+    here.runtime().block_on(here.app().shared.as_ref().unwrap().put(many));
+    here.post("/logout/everywhere", &cookies, "");
+    wire.mend();
+    is_up(&here);
+    let again = here.signed_in();
+    wait_for("all that waited", || (redis.ask::<usize>("XLEN secure-app:sign-outs") == 20_003).then_some(()));
+    let epoch = redis.ask::<u64>(&format!("HGET secure-app:epochs {USER}"));
+    let sites = [here, ahead];
+    for site in &sites {
+        wait_for("it to be heard of", || (site.app().denylist.epoch(USER) == epoch).then_some(()));
+        assert_eq!(site.user(&again).as_deref(), Some(USER));
+    }
+    is_nobody(&sites, &cookies);
+}
+
+#[test]
 fn a_request_of_a_session_asks_redis_nothing() {
     let redis = Redis::start();
     let [site] = fleet(&redis);
