@@ -594,6 +594,35 @@ fn who_signs_in_as_soon_as_redis_is_back_is_not_signed_out_by_what_was_waiting_u
 }
 
 #[test]
+#[ignore = "not mended: that an epoch is new is known in Redis alone, and only until it is emptied or restarted"]
+fn a_sign_out_everywhere_that_arrives_before_an_earlier_one_ends_all_sessions_so_far_also_if_redis_is_emptied_again()
+ {
+    let redis = Redis::start();
+    let [mut ahead] = fleet(&redis);
+    let [(late_wire, late), (wire, other)] = std::array::from_fn(|_| wired(&redis, &ahead.key));
+    ahead.advance(HOUR);
+    let earlier = late.signed_in();
+    late_wire.cut();
+    is_down(&late);
+    ahead.post("/logout/everywhere", &ahead.signed_in(), "");
+    wait_for("the epoch", || (other.app().denylist.epoch(USER) > 0).then_some(()));
+    // Of an epoch of which the late one has not heard.
+    let later = other.signed_in();
+    assert_eq!(late.post("/logout/everywhere", &earlier, "").status, 303);
+    ahead.stop();
+    wire.cut();
+    let _: () = redis.ask("FLUSHALL");
+    late_wire.mend();
+    wait_for("the delivery", || (late.app().shared.as_ref().unwrap().waiting() == 0).then_some(()));
+    let _: () = redis.ask("FLUSHALL");
+    wait_for("it to be written back", || {
+        redis.ask::<bool>(&format!("HEXISTS secure-app:epochs {USER}")).then_some(())
+    });
+    wire.mend();
+    is_nobody(&[late, other], &later);
+}
+
+#[test]
 fn a_request_of_a_session_asks_redis_nothing() {
     let redis = Redis::start();
     let [site] = fleet(&redis);
