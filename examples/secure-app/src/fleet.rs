@@ -121,7 +121,12 @@ async fn step(
         *place = Place { of, counted, last: "0-0".to_owned(), missing, written: VecDeque::new() };
         shared.count_resync();
     }
-    while follow(app, place, &mut reader, Duration::ZERO).await? == PAGE {
+    let recognize = |change: &Change| {
+        if let Some(Change::User { name, epoch, .. }) = shared.recognize(change) {
+            drop(app.store.write(vec![Change::Delivered { name, epoch }]));
+        }
+    };
+    while follow(app, place, &mut reader, Duration::ZERO, recognize).await? == PAGE {
         // Whoever does not wait any more need not know.
         let _ = heard.as_ref().map(|heard| heard.send(Heard::More));
     }
@@ -175,7 +180,7 @@ async fn follow_on(
     let mut holds = false;
     loop {
         let wait = if place.missing.is_empty() { WAIT } else { Duration::ZERO };
-        let read = follow(app, place, reader, wait).await?;
+        let read = follow(app, place, reader, wait, |_| ()).await?;
         if beat.elapsed() >= WAIT {
             beat = Instant::now();
             link.beat().await?;
@@ -216,6 +221,7 @@ async fn follow(
     place: &mut Place,
     reader: &mut MultiplexedConnection,
     wait: Duration,
+    heard: impl Fn(&Change),
 ) -> Result<usize, Unavailable> {
     let entries = Link::read(reader, &place.last, wait).await?;
     let read = entries.len();
@@ -223,6 +229,7 @@ async fn follow(
     for (id, change) in entries {
         place.last = id;
         let Some(change) = change else { continue };
+        heard(&change);
         let about = change.about();
         // An earlier epoch does not stand for a later one.
         if place.missing.get(&about).is_some_and(|missing| change.covers(missing)) {

@@ -21,7 +21,7 @@ use redis::{
     ScriptInvocation, aio::MultiplexedConnection, cmd,
 };
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fmt,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -115,6 +115,8 @@ struct Outbox {
     waiting: VecDeque<Change>,
     /// How many there have been.
     put: u64,
+    /// When those end that were not delivered before the start, as far as is known here; until the first delivery.
+    again: HashSet<u64>,
 }
 
 /// A connection over which Redis answers.
@@ -429,7 +431,25 @@ impl Shared {
     pub fn put_again(&self, changes: Vec<Change>) {
         let mut outbox = self.outbox();
         outbox.put += changes.len() as u64;
+        outbox.again.extend(changes.iter().filter_map(Change::until));
         outbox.waiting.extend(changes);
+    }
+
+    /// The log has this one. If it is one that was delivered before the start, and only the answer was lost, it is not to be
+    /// begun again, which would end all sessions since. The time that it ends at tells it from others of the same user.
+    /// Returns it as it is on disk. Not while something is delivered.
+    pub fn recognize(&self, change: &Change) -> Option<Change> {
+        let mut outbox = self.outbox();
+        if !change.until().is_some_and(|until| outbox.again.contains(&until)) {
+            return None;
+        }
+        let is_same = |other: &Change| {
+            other.until() == change.until() && other.about() == change.about() && change.covers(other)
+        };
+        let place = outbox.waiting.iter().position(is_same)?;
+        let same = outbox.waiting.remove(place);
+        self.delivered.send_modify(|delivered| *delivered += 1);
+        same
     }
 
     /// Delivers what waits, for as long as that goes well; what Redis has got is `done`, with the epochs that it gave.
@@ -459,7 +479,10 @@ impl Shared {
             let epochs = link.add(&page, Some(first)).await?;
             done(page, epochs);
             // Nobody else takes from it.
-            self.outbox().waiting.drain(..many);
+            let mut outbox = self.outbox();
+            outbox.waiting.drain(..many);
+            outbox.again.clear();
+            drop(outbox);
             self.delivered.send_modify(|delivered| *delivered += many as u64);
         }
         Ok(many)

@@ -271,6 +271,11 @@ impl Change {
         }
     }
 
+    /// Of a user who signed out everywhere: when that may be forgotten.
+    pub fn until(&self) -> Option<u64> {
+        if let Change::User { until, .. } = self { Some(*until) } else { None }
+    }
+
     /// Whether nothing is missing of the other one, which is about the same, where this one is.
     pub fn covers(&self, other: &Change) -> bool {
         match (self, other) {

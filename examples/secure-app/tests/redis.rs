@@ -562,6 +562,31 @@ fn a_sign_out_everywhere_ends_a_session_whose_epoch_redis_has_lost_before_anybod
 }
 
 #[test]
+fn a_sign_out_everywhere_that_redis_got_and_could_not_say_so_is_not_begun_again_after_a_restart() {
+    let redis = Redis::start();
+    let mut sites: [Site; 2] = fleet(&redis);
+    // Redis knows the script by then.
+    sites[0].post("/logout", &sites[0].signed_in(), "");
+    let cookies = sites[0].signed_in();
+    redis.pause();
+    assert_eq!(sites[0].post("/logout/everywhere", &cookies, "").status, 303);
+    sites[0].stop();
+    redis.resume();
+    wait_for("it to be there", || (redis.ask::<usize>("XLEN secure-app:sign-outs") == 3).then_some(()));
+    wait_for("it to be heard of", || sites[1].user(&cookies).is_none().then_some(()));
+    is_up(&sites[1]);
+    let again = sites[1].signed_in();
+    sites[0].restart();
+    is_up(&sites[0]);
+    wait_for("the delivery", || (sites[0].app().shared.as_ref().unwrap().waiting() == 0).then_some(()));
+    is_nobody(&sites, &cookies);
+    thread::sleep(Duration::from_millis(500));
+    for (number, site) in sites.iter().enumerate() {
+        assert_eq!(site.user(&again).as_deref(), Some(USER), "instance {number}");
+    }
+}
+
+#[test]
 fn who_signs_in_as_soon_as_redis_is_back_is_not_signed_out_by_what_was_waiting_until_then() {
     let redis = Redis::start();
     let [ahead] = fleet(&redis);
