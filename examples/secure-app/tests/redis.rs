@@ -949,6 +949,154 @@ fn the_log_says_what_is_lost_and_when_it_is_back() {
     assert_eq!(program.output().matches("nobody signs in until").count(), 1, "{}", program.output());
 }
 
+// ---------------------------------------------------------------------------------------------- Whatever happens
+
+/// A cookie, and what is to hold for it in the end.
+struct Held {
+    user: &'static str,
+    cookies: String,
+    /// Signed out, alone or with all of the user's.
+    is_over: bool,
+    /// Begun while all instances were in step, and not signed out since.
+    is_good: bool,
+}
+
+/// Three instances do and suffer whatever comes; each time they are in step again, all agree on who is signed in.
+#[test]
+#[ignore = "takes its time: ROUNDS=20 SEED=1 cargo test … --ignored whatever_happens"]
+fn whatever_happens_who_signed_out_is_out_and_who_did_not_is_in() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (rounds, seed) = (number("ROUNDS").unwrap_or(5), number("SEED").unwrap_or(1));
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % below
+    };
+    let mut redis = Redis::start();
+    let key = common::new_key();
+    let users = ["ada", "bob"];
+    let hash = common::password_hash();
+    let keys = format!("primary = '{key}'\n[[users]]\nname = 'bob'\npassword_hash = '{hash}'");
+    let wires: [Wire; 3] = std::array::from_fn(|_| Wire::to(&redis));
+    let mut sites = wires.each_ref().map(|wire| {
+        let site = Site::prepared("");
+        site.configure(&format!("redis_url = '{}'", wire.url()), &keys);
+        site.started()
+    });
+    let mut clocks = [0_i64; 3];
+    let mut held: Vec<Held> = Vec::new();
+    for round in 0..rounds {
+        let mut done = Vec::new();
+        for _ in 0..4 + random(14) {
+            let (at, user) = (random(3), users[random(2)]);
+            match random(16) {
+                0..=3 => {
+                    let reply = sites[at].log_in("", user, PASSWORD);
+                    done.push(format!("{user} signs in at {at}: {}", reply.status));
+                    if reply.status == 303 {
+                        held.push(Held { user, cookies: reply.cookies(), is_over: false, is_good: false });
+                    }
+                }
+                what @ 4..=7 if !held.is_empty() => {
+                    let which = random(held.len());
+                    let user = held[which].user;
+                    if sites[at].user(&held[which].cookies).is_none() {
+                        continue;
+                    }
+                    let everywhere = what > 5;
+                    let path = if everywhere { "/logout/everywhere" } else { "/logout" };
+                    done.push(format!("{which} of {user} at {at}: {path}"));
+                    assert_eq!(sites[at].post(path, &held[which].cookies, "").status, 303);
+                    for (number, held) in held.iter_mut().enumerate() {
+                        if number == which || (everywhere && held.user == user) {
+                            (held.is_over, held.is_good) = (true, false);
+                        }
+                    }
+                }
+                8 | 9 => {
+                    done.push(format!("{at} is cut off"));
+                    wires[at].cut();
+                }
+                10 => {
+                    done.push(format!("{at} is mended"));
+                    wires[at].mend();
+                }
+                11 => {
+                    done.push("all is lost".to_owned());
+                    let _: () = redis.ask("FLUSHALL");
+                }
+                12 => {
+                    let empty = random(2) == 0;
+                    done.push(format!("Redis is killed, empty: {empty}"));
+                    if !empty {
+                        let _: () = redis.ask("SAVE");
+                    }
+                    redis.kill();
+                    thread::sleep(Duration::from_millis(random(200) as u64));
+                    redis.start_again();
+                }
+                13 => {
+                    let ahead = random(60_000) as i64 - 30_000;
+                    done.push(format!("the clock of {at} is {ahead} ahead"));
+                    let by = Duration::from_millis((ahead - clocks[at]).unsigned_abs());
+                    if ahead > clocks[at] {
+                        sites[at].advance(by)
+                    } else {
+                        sites[at].turn_back(by)
+                    }
+                    clocks[at] = ahead;
+                }
+                14 => {
+                    done.push(format!("{at} is restarted"));
+                    sites[at].restart();
+                }
+                _ => thread::sleep(Duration::from_millis(random(400) as u64)),
+            }
+        }
+        eprintln!("seed {seed}, round {round}: {done:#?}");
+        wires.iter().for_each(Wire::mend);
+        // What was lost last is noticed by then.
+        thread::sleep(Duration::from_millis(900));
+        sites.iter().for_each(is_up);
+        for site in &sites {
+            let shared = site.app().shared.as_ref().unwrap();
+            wait_for("the delivery", || (shared.waiting() == 0).then_some(()));
+        }
+        for user in users {
+            wait_for("all to have an epoch", || {
+                let epochs = sites.each_ref().map(|site| site.app().denylist.epoch(user));
+                epochs.iter().all(|epoch| *epoch == epochs[0]).then_some(())
+            });
+        }
+        // What is written back is by then.
+        thread::sleep(Duration::from_millis(700));
+        for (number, held) in held.iter().enumerate() {
+            for (at, site) in sites.iter().enumerate() {
+                let text = format!("seed {seed}, round {round}: {number} of {} at {at}", held.user);
+                if held.is_over {
+                    wait_for(&text, || site.user(&held.cookies).is_none().then_some(()));
+                } else if held.is_good {
+                    assert_eq!(site.user(&held.cookies).as_deref(), Some(held.user), "{text}");
+                }
+            }
+            let seen = sites.each_ref().map(|site| site.user(&held.cookies));
+            assert!(seen.iter().all(|one| *one == seen[0]), "{number}: {seen:?}");
+        }
+        // Few are enough, and whoever is in now stays.
+        held.retain(|held| sites[0].user(&held.cookies).is_some() || random(3) == 0);
+        for held in &mut held {
+            held.is_good = !held.is_over;
+        }
+        for user in users {
+            let reply = sites[random(3)].log_in("", user, PASSWORD);
+            assert_eq!(reply.status, 303, "seed {seed}, round {round}");
+            held.push(Held { user, cookies: reply.cookies(), is_over: false, is_good: true });
+        }
+    }
+}
+
 // ---------------------------------------------------------------------------------------------- Keys that are broken
 
 #[test]
