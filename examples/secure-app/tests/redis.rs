@@ -1025,11 +1025,13 @@ fn whatever_happens_who_signed_out_is_out_and_who_did_not_is_in() {
                 }
                 11 => {
                     done.push("all is lost".to_owned());
+                    redis.resume();
                     let _: () = redis.ask("FLUSHALL");
                 }
                 12 => {
                     let empty = random(2) == 0;
                     done.push(format!("Redis is killed, empty: {empty}"));
+                    redis.resume();
                     if !empty {
                         let _: () = redis.ask("SAVE");
                     }
@@ -1052,9 +1054,18 @@ fn whatever_happens_who_signed_out_is_out_and_who_did_not_is_in() {
                     done.push(format!("{at} is restarted"));
                     sites[at].restart();
                 }
-                _ => thread::sleep(Duration::from_millis(random(400) as u64)),
+                _ if random(2) == 0 => {
+                    done.push("Redis is paused".to_owned());
+                    redis.pause();
+                }
+                _ => {
+                    done.push("Redis is resumed".to_owned());
+                    redis.resume();
+                    thread::sleep(Duration::from_millis(random(400) as u64));
+                }
             }
         }
+        redis.resume();
         eprintln!("seed {seed}, round {round}: {done:#?}");
         wires.iter().for_each(Wire::mend);
         // What was lost last is noticed by then.
