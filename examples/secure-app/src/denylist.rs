@@ -215,7 +215,7 @@ impl Denylist {
     /// one is to be a later one than sessions have by then.
     pub fn hear(&self, user: &str, epoch: u64) {
         if epoch > self.epoch(user) {
-            let until = milliseconds((self.clock)() + LONGEST);
+            let until = milliseconds((self.clock)() + LONGEST + CLOCK_SKEW);
             drop(self.merge(vec![Change::User { name: user.to_owned(), epoch, until }]));
         }
     }
@@ -282,14 +282,7 @@ impl Denylist {
     }
 
     /// Takes over what other instances have done. Where something of it is new, the future ends when that is on disk.
-    pub fn merge(&self, mut changes: Vec<Change>) -> Option<Written> {
-        // By this clock it is to be forgotten, and another one may be behind.
-        let least = milliseconds((self.clock)() + LONGEST + CLOCK_SKEW);
-        for change in &mut changes {
-            if let Change::User { until, .. } = change {
-                *until = least.max(*until);
-            }
-        }
+    pub fn merge(&self, changes: Vec<Change>) -> Option<Written> {
         let (mut parts, mut new) = (Vec::new(), Vec::new());
         // In their order, as anybody who takes several.
         for (part, changes) in self.by_part(changes) {

@@ -7,7 +7,7 @@
 
 use crate::{
     App,
-    clock::jittered,
+    clock::{jittered, milliseconds_of},
     denylist::LONGEST,
     shared::{Link, PAGE, Shared, Unavailable, WAIT},
     store::{Change, Written},
@@ -215,6 +215,11 @@ async fn follow_on(
     }
 }
 
+/// When an entry came into the log, by Redis's clock.
+fn added(id: &str) -> u64 {
+    id.split('-').next().and_then(|time| time.parse().ok()).unwrap_or_default()
+}
+
 /// Takes over what is next in the log. Returns how much that was.
 async fn follow(
     app: &App,
@@ -228,8 +233,12 @@ async fn follow(
     let mut changes = Vec::with_capacity(read);
     for (id, change) in entries {
         place.last = id;
-        let Some(change) = change else { continue };
+        let Some(mut change) = change else { continue };
         heard(&change);
+        if let Change::User { until, .. } = &mut change {
+            // The clock of whoever began it may be far behind.
+            *until = (*until).max(added(&place.last).saturating_add(milliseconds_of(LONGEST)));
+        }
         let about = change.about();
         // An earlier epoch does not stand for a later one.
         if place.missing.get(&about).is_some_and(|missing| change.covers(missing)) {
