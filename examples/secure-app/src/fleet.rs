@@ -251,8 +251,8 @@ async fn follow(
     }
     // It need not wait for a slow disk, nor run away from it. One that hangs holds up nothing: in memory it is.
     if place.written.len() > AHEAD
-        && !app.store.is_failing()
         && let Some(first) = place.written.pop_front()
+        && !app.store.is_failing()
     {
         // A disk that says no is the writer's to log, and to try again.
         let _ = tokio::time::timeout(WAIT, first).await;
