@@ -468,21 +468,28 @@ fn wired(redis: &Redis, key: &str) -> (Wire, Site) {
     (wire, site.started())
 }
 
-#[test]
-fn a_sign_out_everywhere_ends_all_sessions_also_if_redis_loses_it_before_anybody_has_read_it() {
-    let redis = Redis::start();
-    let [mut ahead] = fleet(&redis);
-    let [(late_wire, late), (wire, other)] = std::array::from_fn(|_| wired(&redis, &ahead.key));
+/// A user signs out everywhere where the clock is ahead, and signs in again where that is known; then signs out everywhere at
+/// the first of these two, which is cut off and has not heard of it. Returns the cookies of that last session.
+fn signed_out_late(redis: &Redis) -> ([(Wire, Site); 2], String) {
+    let [mut ahead] = fleet(redis);
+    let sites = std::array::from_fn(|_| wired(redis, &ahead.key));
+    let [(late_wire, late), (_, other)] = &sites;
     ahead.advance(6 * HOUR);
     let earlier = late.signed_in();
     late_wire.cut();
-    is_down(&late);
+    is_down(late);
     ahead.post("/logout/everywhere", &ahead.signed_in(), "");
     wait_for("the epoch", || (other.app().denylist.epoch(USER) > 0).then_some(()));
-    // Of an epoch of which the late one has not heard.
     let later = other.signed_in();
     assert_eq!(late.post("/logout/everywhere", &earlier, "").status, 303);
     ahead.stop();
+    (sites, later)
+}
+
+#[test]
+fn a_sign_out_everywhere_ends_all_sessions_also_if_redis_loses_it_before_anybody_has_read_it() {
+    let redis = Redis::start();
+    let ([(late_wire, late), (wire, other)], later) = signed_out_late(&redis);
     [&late_wire, &wire].iter().for_each(|wire| wire.deafen(true));
     late_wire.mend();
     wait_for("the delivery", || (late.app().shared.as_ref().unwrap().waiting() == 0).then_some(()));
@@ -494,18 +501,7 @@ fn a_sign_out_everywhere_ends_all_sessions_also_if_redis_loses_it_before_anybody
 #[test]
 fn a_sign_out_everywhere_that_arrives_before_an_earlier_one_is_written_back_ends_all_sessions_so_far() {
     let redis = Redis::start();
-    let [mut ahead] = fleet(&redis);
-    let [(late_wire, late), (wire, other)] = std::array::from_fn(|_| wired(&redis, &ahead.key));
-    ahead.advance(6 * HOUR);
-    let earlier = late.signed_in();
-    late_wire.cut();
-    is_down(&late);
-    ahead.post("/logout/everywhere", &ahead.signed_in(), "");
-    wait_for("the epoch", || (other.app().denylist.epoch(USER) > 0).then_some(()));
-    // Of an epoch of which the late one has not heard.
-    let later = other.signed_in();
-    assert_eq!(late.post("/logout/everywhere", &earlier, "").status, 303);
-    ahead.stop();
+    let ([(late_wire, late), (wire, other)], later) = signed_out_late(&redis);
     wire.cut();
     let _: () = redis.ask("FLUSHALL");
     late_wire.mend();
