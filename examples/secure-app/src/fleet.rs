@@ -22,11 +22,12 @@ use std::{
 
 /// Before Redis is tried again: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// A link that has lasted for so long was no mistake: one that refuses a command at once is not tried all the time.
+/// After so long, from the first try to connect to the loss, the next try follows soon. A Redis that refuses a command at once is
+/// not tried all the time.
 const LASTS: Duration = Duration::from_secs(10);
 /// How long a new instance waits to hear of the sign-outs so far, or of some more of them.
 pub const FILL: Duration = Duration::from_secs(5);
-/// How many pages may be read that are not on disk.
+/// How many pages may be read that are not on disk, as long as that answers.
 const AHEAD: usize = 16;
 /// How many reasons the log has of one loss, at most.
 const REASONS: usize = 16;
@@ -48,7 +49,7 @@ struct Place {
 }
 
 impl Place {
-    /// Of a table as large as the list.
+    /// Gives back memory: `missing` was as large as the whole list, and has few entries left, or none.
     fn let_go(&mut self) {
         self.missing.shrink_to_fit();
     }

@@ -145,7 +145,7 @@ impl Limits {
         if let Some(shared) = &self.shared {
             return self.begin_shared(shared, keys).await;
         }
-        // Else each attempt would wait for it.
+        // While the disk hangs, each attempt would wait for it.
         self.store.check().map_err(|error| Refused::Failed(Failed::Store(error)))?;
         let (written, attempt) = {
             let now = milliseconds((self.clock)());

@@ -33,7 +33,7 @@ const IN_STEP: TableDefinition<(), &str> = TableDefinition::new("in step");
 
 /// How long a disk that said no is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a request waits for it.
+/// How long a request waits for the disk.
 const SOON: Duration = Duration::from_secs(5);
 /// A disk that has not answered for so long is as bad as one that says no.
 const HANGS: Duration = Duration::from_secs(10);
@@ -172,9 +172,9 @@ impl Store {
         self.failing.load(Relaxed) || writing.is_some_and(|since| since.elapsed() > HANGS)
     }
 
-    /// For whoever is not even to begin then.
+    /// Fails while [`is_failing`](Store::is_failing), for whoever is not even to begin then.
     pub fn check(&self) -> Result<(), StoreError> {
-        if self.is_failing() { Err(StoreError("it could not be the last time".to_owned())) } else { Ok(()) }
+        if self.is_failing() { Err(StoreError("nor has it been since".to_owned())) } else { Ok(()) }
     }
 
     /// How often they have not: a disk with a little room left takes the next try, and not the one after.
@@ -197,7 +197,7 @@ impl Store {
 pub struct Written(oneshot::Receiver<Result<(), StoreError>>);
 
 impl Written {
-    /// The same, for a request: one that waits is as good as one that failed.
+    /// The same, for a request: after [`SOON`] it fails, and the changes are written all the same once the disk answers.
     pub async fn soon(self) -> Result<(), StoreError> {
         let hangs = |_| Err(StoreError("it does not answer".to_owned()));
         tokio::time::timeout(SOON, self).await.unwrap_or_else(hangs)

@@ -521,6 +521,24 @@ fn instance(http: u16, pebble: &Pebble, key: &str, settings: &str, acme: &str) -
     site
 }
 
+/// An instance that has its first certificate.
+fn one_with_redis() -> (Redis, Pebble, Site) {
+    let (redis, http) = (Redis::start(), free_port());
+    let pebble = Pebble::start(http, QUARTER);
+    let settings = format!("redis_url = '{}'", redis.url());
+    let site = instance(http, &pebble, &common::new_key(), &settings, "").started();
+    wait_for_renewals(&site, 1);
+    (redis, pebble, site)
+}
+
+/// And another one, which has taken it.
+fn two_with_redis() -> (Redis, Pebble, Site, Site) {
+    let (redis, pebble, one) = one_with_redis();
+    let two = instance(0, &pebble, &one.key, &format!("redis_url = '{}'", redis.url()), "").started();
+    wait_for("the certificate", || (presented(two.https()) == presented(one.https())).then_some(()));
+    (redis, pebble, one, two)
+}
+
 /// They have one key. `unlock` gives free what somebody else has locked.
 fn of_three_instances_one_orders(settings: &str, acme: &str, unlock: impl FnOnce()) {
     let instances = Arc::new(Mutex::new(Vec::new()));
@@ -625,12 +643,7 @@ fn a_certificate_that_redis_has_lost_is_written_back_and_one_without_redis_is_th
 
 #[test]
 fn while_redis_is_away_no_pause_grows_since_the_ca_is_not_asked() {
-    let mut redis = Redis::start();
-    let http = free_port();
-    let pebble = Pebble::start(http, QUARTER);
-    let settings = format!("redis_url = '{}'", redis.url());
-    let mut site = instance(http, &pebble, &common::new_key(), &settings, "").started();
-    wait_for_renewals(&site, 1);
+    let (mut redis, _pebble, mut site) = one_with_redis();
     redis.kill();
     wait_for("Redis to be lost", || site.app().is_degraded().then_some(()));
     site.advance(61 * DAY);
@@ -653,12 +666,7 @@ fn while_redis_is_away_no_pause_grows_since_the_ca_is_not_asked() {
 
 #[test]
 fn a_redis_that_stops_answering_in_the_middle_is_no_failure_of_the_ca() {
-    let redis = Redis::start();
-    let http = free_port();
-    let pebble = Pebble::start(http, QUARTER);
-    let settings = format!("redis_url = '{}'", redis.url());
-    let site = instance(http, &pebble, &common::new_key(), &settings, "").started();
-    wait_for_renewals(&site, 1);
+    let (redis, _pebble, site) = one_with_redis();
     redis.pause();
     // It is asked for the lock before anybody has seen that.
     site.advance(61 * DAY);
@@ -707,14 +715,7 @@ fn what_goes_on_in_the_background_begins_again_after_a_panic() {
 
 #[test]
 fn an_older_certificate_that_is_written_back_takes_no_newer_ones_place() {
-    let redis = Redis::start();
-    let http = free_port();
-    let pebble = Pebble::start(http, QUARTER);
-    let (settings, key) = (format!("redis_url = '{}'", redis.url()), common::new_key());
-    let mut one = instance(http, &pebble, &key, &settings, "").started();
-    wait_for_renewals(&one, 1);
-    let mut two = instance(0, &pebble, &key, &settings, "").started();
-    wait_for("the certificate", || (presented(two.https()) == presented(one.https())).then_some(()));
+    let (redis, pebble, mut one, mut two) = two_with_redis();
     let old = presented(two.https());
     two.stop();
     // Certificates begin to the second.
@@ -746,14 +747,7 @@ fn an_older_certificate_that_is_written_back_takes_no_newer_ones_place() {
 /// Step 4 of *Certificate trouble*.
 #[test]
 fn keys_that_leaked_are_replaced_as_the_runbook_says() {
-    let redis = Redis::start();
-    let http = free_port();
-    let pebble = Pebble::start(http, QUARTER);
-    let (settings, key) = (format!("redis_url = '{}'", redis.url()), common::new_key());
-    let mut one = instance(http, &pebble, &key, &settings, "").started();
-    wait_for_renewals(&one, 1);
-    let mut two = instance(0, &pebble, &key, &settings, "").started();
-    wait_for("the certificate", || (presented(two.https()) == presented(one.https())).then_some(()));
+    let (redis, pebble, mut one, mut two) = two_with_redis();
     let leaked = presented(one.https());
     [&mut one, &mut two].into_iter().for_each(Site::stop);
     let runbook = include_str!("../RUNBOOK.md");
@@ -809,14 +803,7 @@ fn a_certificate_that_could_not_be_stored_takes_no_newer_ones_place() {
 
 #[test]
 fn an_instance_that_cannot_write_its_folder_takes_what_another_has_ordered() {
-    let redis = Redis::start();
-    let http = free_port();
-    let pebble = Pebble::start(http, QUARTER);
-    let (settings, key) = (format!("redis_url = '{}'", redis.url()), common::new_key());
-    let one = instance(http, &pebble, &key, &settings, "").started();
-    wait_for_renewals(&one, 1);
-    let mut two = instance(0, &pebble, &key, &settings, "").started();
-    wait_for("the certificate", || (presented(two.https()) == presented(one.https())).then_some(()));
+    let (_redis, pebble, one, mut two) = two_with_redis();
     // No file takes the place of a folder.
     fs::create_dir(folder(&two).join("certificate.json.new")).unwrap();
     one.advance(61 * DAY);
